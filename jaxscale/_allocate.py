@@ -1,0 +1,190 @@
+"""allocate(): the compute-optimal model size and number of tokens for a budget."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import pandas as pd
+
+from jaxscale._errors import DataError, LawError
+from jaxscale._fit import Fit
+from jaxscale._law import Law
+from jaxscale._predict import extrapolation_notes
+from jaxscale.flops import FlopFunction, six_nd
+
+_GRID = 512
+_DECADES = 9.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frontier:
+    """The compute-optimal frontier.
+
+    Attributes:
+        flop: budgets, in FLOPs.
+        N, D: optimal parameters and training tokens.
+        loss: predicted loss there.
+        bands: lower and upper ends by quantity, or empty if the source carries no uncertainty.
+        level: probability content of the bands, or None.
+        notes: what to know before using the numbers.
+    """
+
+    flop: Any
+    N: Any
+    D: Any
+    loss: Any
+    bands: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    level: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tokens_per_parameter(self) -> Any:
+        """D / N."""
+        return self.D / self.N
+
+    def frame(self) -> pd.DataFrame:
+        """One row per budget: flop, N, D, tokens_per_parameter, loss, and bands if any."""
+        columns = {
+            "flop": self.flop,
+            "N": self.N,
+            "D": self.D,
+            "tokens_per_parameter": self.tokens_per_parameter,
+            "loss": self.loss,
+        }
+        for name, (low, high) in self.bands.items():
+            columns |= {f"{name}_low": low, f"{name}_high": high}
+        return pd.DataFrame({name: np.ravel(np.asarray(x)) for name, x in columns.items()})
+
+    def __repr__(self) -> str:
+        table = self.frame().to_string(index=False, float_format=lambda x: f"{x:.4g}")
+        return "\n".join([table, *self.notes])
+
+
+def allocate(source: Fit, *, flop: Any, cost: FlopFunction = six_nd) -> Frontier:
+    """Model size and tokens that minimize the predicted loss at a fixed training cost.
+
+    Under ``cost = 6 N D`` the closed form of the law is used where there is one; otherwise the
+    stationary point along the budget is found by bisection. Both can be differentiated, in the
+    parameters and in `flop`.
+
+    Args:
+        source: a fit of a law in N and D, for one data set.
+        flop: budget or budgets, in FLOPs.
+        cost: ``cost(N, D)`` in FLOPs, increasing in D; see `jaxscale.flops`.
+
+    Raises:
+        LawError: if the law is not one in N and D, or if along the budget the loss has no minimum
+            inside nine decades around the models seen.
+
+    Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4.
+
+    Example:
+        >>> allocate(fit, flop=[1e21, 1e23]).frame()
+    """
+    law = source.law
+    if source.sets is not None:
+        raise DataError(f"choose one data set first, such as fit[{source.sets[0]!r}]")
+    if set(law.inputs) != {"N", "D"}:
+        raise LawError(
+            f"allocate needs a law in N and D, but {law.name!r} is in {', '.join(law.inputs)}"
+        )
+    budget = jnp.asarray(flop, float)
+    _refuse_bad_budget(budget)
+    params = source.params
+    if cost is six_nd and law.optimum is not None:
+        N = law.optimum(budget, **params)
+        D = budget / (6 * N)
+    else:
+        solve = functools.partial(_numeric_optimum, law, cost, _middle(source))
+        flat_n, flat_d = jax.vmap(solve, in_axes=(None, 0))(params, jnp.ravel(budget))
+        N, D = flat_n.reshape(budget.shape), flat_d.reshape(budget.shape)
+    _refuse_no_minimum(law, source, budget, N, D)
+    return Frontier(
+        flop=budget,
+        N=N,
+        D=D,
+        loss=law(*({"N": N, "D": D}[name] for name in law.inputs), **params),
+        notes=extrapolation_notes(source, {"N": N, "D": D}),
+    )
+
+
+def _middle(source: Fit) -> tuple[float, float]:
+    """Log of the geometric middle of the sizes and tokens seen."""
+    return (
+        float(np.mean(np.log(np.asarray(source.ranges["N"])))),
+        float(np.mean(np.log(np.asarray(source.ranges["D"])))),
+    )
+
+
+def _log_tokens(cost: FlopFunction, log_n: Any, log_c: Any) -> Any:
+    """log D with cost(N, D) = C. Three Newton steps in logs; exact at once if C is linear in D."""
+
+    def excess(log_d: Any) -> Any:
+        return jnp.log(cost(jnp.exp(log_n), jnp.exp(log_d))) - log_c
+
+    log_d = log_c - jnp.log(cost(jnp.exp(log_n), jnp.ones_like(log_n)))
+    for _ in range(3):
+        value, slope = jax.jvp(excess, (log_d,), (jnp.ones_like(log_d),))
+        log_d = log_d - value / slope
+    return log_d
+
+
+def _numeric_optimum(
+    law: Law, cost: FlopFunction, middle: tuple[float, float], params: Any, flop: Any
+) -> tuple[Any, Any]:
+    log_c = jnp.log(flop)
+
+    def loss(log_n: Any, args: Any) -> Any:
+        params, log_c = args
+        sizes = {"N": jnp.exp(log_n), "D": jnp.exp(_log_tokens(cost, log_n, log_c))}
+        return law(*(sizes[name] for name in law.inputs), **params)
+
+    span = _DECADES * np.log(10.0)
+    # Center between the sizes seen and those that the budget would buy at the ratio seen.
+    center = middle[0] + 0.5 * (log_c - jnp.log(cost(jnp.exp(middle[0]), jnp.exp(middle[1]))))
+    grid = jax.lax.stop_gradient(center) + jnp.linspace(-span, span, _GRID)
+    at_grid = jax.lax.stop_gradient(jax.vmap(loss, in_axes=(0, None))(grid, (params, log_c)))
+    best = jnp.clip(jnp.nanargmin(at_grid), 1, _GRID - 2)
+    slope = jax.grad(loss)
+    root = optx.root_find(
+        slope,
+        optx.Bisection(rtol=1e-12, atol=1e-12),
+        grid[best],
+        (params, log_c),
+        options={"lower": grid[best - 1], "upper": grid[best + 1]},
+        max_steps=200,
+        throw=False,
+    ).value
+    log_d = _log_tokens(cost, root, log_c)
+    inside = (slope(grid[best - 1], (params, log_c)) < 0) & (
+        slope(grid[best + 1], (params, log_c)) > 0
+    )
+    return jnp.where(inside, jnp.exp(root), jnp.nan), jnp.where(inside, jnp.exp(log_d), jnp.nan)
+
+
+def _refuse_bad_budget(budget: Any) -> None:
+    try:
+        numbers = np.asarray(budget)
+    except Exception:  # a traced value: inside jit or grad there is nothing to look at
+        return
+    if not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise DataError(f"the budget must be positive FLOPs, got {numbers}")
+
+
+def _refuse_no_minimum(law: Law, source: Fit, budget: Any, N: Any, D: Any) -> None:
+    try:
+        usable = np.isfinite(np.asarray(N)) & np.isfinite(np.asarray(D)) & (np.asarray(N) > 0)
+    except Exception:  # traced, as above
+        return
+    if usable.all():
+        return
+    exponents = {k: round(float(v), 4) for k, v in source.params.items() if k not in "EAB"}
+    worst = np.ravel(np.asarray(budget))[np.argmin(np.ravel(usable))]
+    raise LawError(
+        f"at {worst:.3g} FLOPs the fitted {law.name!r} has no compute-optimal size: its loss does "
+        f"not turn around along the budget ({exponents}). {source.verdict}"
+    )

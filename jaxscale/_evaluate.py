@@ -1,0 +1,215 @@
+"""The objective and its derivatives, for many lanes at once.
+
+A lane is one fit in progress: a restart, a resample or a data set. Everything an optimizer needs
+comes from one pass over the rows. Called for one lane, these are ordinary functions; under `vmap`
+a rule of our own takes over and keeps the lanes on the fastest axis while it scans over small
+blocks of rows, so that a block of Jacobians stays in cache. That layout is several times faster
+than what `vmap` derives by itself.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from jaxscale._law import Law, from_free_vector
+from jaxscale._objective import Objective
+
+_ROW_BLOCK = 16
+
+
+class Rows(eqx.Module):
+    """The runs as an evaluation needs them: inputs in reference units, loss as observed.
+
+    Leaves have a leading axis of rows; a lane axis may come before it.
+    """
+
+    inputs: tuple[Any, ...]
+    loss: Any
+    weight: Any
+    log_loss_ref: Any
+
+
+class Evaluation(NamedTuple):
+    """Sums over the rows: value at two widths, gradient and lower triangle of the Hessian."""
+
+    value: Any
+    next_value: Any
+    gradient: tuple[Any, ...]
+    hessian: tuple[Any, ...]
+
+
+class Smoothing(NamedTuple):
+    """How smooth a view of the objective to take.
+
+    `width` for the value that decides acceptance, `next_width` for everything handed on, and
+    `mix` in [0, 1] between the true curvature of the loss (0) and iterative reweighting (1).
+    """
+
+    width: Any = 0.0
+    next_width: Any = 0.0
+    mix: Any = 0.0
+
+
+def predict_reference(law: Law, theta: Any, inputs: tuple[Any, ...]) -> Any:
+    """Law in reference units at one unconstrained vector, for all rows."""
+    params = from_free_vector(law, theta)
+    return jax.vmap(lambda *x: law(*x, **params))(*inputs)
+
+
+def residuals(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
+    """Residual of every row at one unconstrained vector."""
+    predicted = predict_reference(law, theta, rows.inputs) * jnp.exp(rows.log_loss_ref)
+    return objective.residual(predicted, rows.loss)
+
+
+def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., Any]:
+    """Residual of one run, and its derivative by each parameter, as scalar code."""
+
+    def one(inputs: Any, loss: Any, scale: Any, params: tuple[Any, ...]) -> Any:
+        def residual(*values: Any) -> Any:
+            predicted = law(*inputs, **dict(zip(law.names, values, strict=True)))
+            return objective.residual(predicted * scale, loss)
+
+        if order == 0:
+            return residual(*params), ()
+
+        def along(i: int) -> Any:
+            def moved(value: Any) -> Any:
+                return residual(*params[:i], value, *params[i + 1 :])
+
+            return jax.jvp(moved, (params[i],), (jnp.ones_like(params[i]),))
+
+        pairs = [along(i) for i in range(len(params))]
+        return pairs[0][0], tuple(derivative for _, derivative in pairs)
+
+    return one
+
+
+def _blocks(array: Any, block: int, fill: float) -> Any:
+    rows = array.shape[0]
+    missing = -rows % block
+    padding = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+    return jnp.pad(array, padding, constant_values=fill).reshape(-1, block, *array.shape[1:])
+
+
+def _lanes_pass(
+    law: Law, order: int, objective: Objective, theta: Any, smoothing: Smoothing, rows: Rows
+) -> Evaluation:
+    """One pass for lanes on the last axis: theta (p, lanes), rows (rows,) or (rows, lanes)."""
+    p, lanes = theta.shape
+    transforms = [
+        jax.jvp(param.from_free, (theta[i],), (jnp.ones_like(theta[i]),))
+        for i, (_, param) in enumerate(law.params)
+    ]
+    params, slopes = zip(*transforms, strict=True)
+    per_lane = rows.loss.ndim == 2
+    lane_axis = 0 if per_lane else None
+    scale_axis = 0 if jnp.ndim(rows.log_loss_ref) else None
+    one = _row_jacobian(law, objective, order)
+    over_lanes = jax.vmap(one, in_axes=(lane_axis, lane_axis, scale_axis, 0))
+    over_rows = jax.vmap(over_lanes, in_axes=(0, 0, None, None))
+    loss_scale = jnp.exp(rows.log_loss_ref)
+
+    def block(total: Evaluation, part: Any) -> tuple[Evaluation, None]:
+        inputs, loss, weight = part
+        r, jacobian = over_rows(inputs, loss, loss_scale, params)
+        weight = weight if per_lane else weight[:, None]
+        psi, core, reweighted = objective.weights(r, smoothing.next_width)
+        curvature = weight * (core + smoothing.mix * jnp.maximum(reweighted - core, 0))
+
+        def total_of(rho: Any) -> Any:
+            # A zero weight marks padding, whose residual may be anything.
+            return jnp.where(weight > 0, weight * rho, 0).sum(0)
+
+        value = total_of(objective.rho(r, smoothing.width))
+        next_value = total_of(objective.rho(r, smoothing.next_width)) if order else value
+        psi = jnp.where(weight > 0, weight * psi, 0)
+        gradient = tuple((psi * column).sum(0) for column in jacobian)
+        weighted = [curvature * column for column in jacobian] if order > 1 else []
+        hessian = tuple(
+            (weighted[i] * jacobian[j]).sum(0) for i in range(len(weighted)) for j in range(i + 1)
+        )
+        return jax.tree.map(jnp.add, total, Evaluation(value, next_value, gradient, hessian)), None
+
+    zero = jnp.zeros(lanes, theta.dtype)
+    pairs = [(i, j) for i in range(p) for j in range(i + 1)] if order > 1 else []
+    start = Evaluation(zero, zero, (zero,) * p if order else (), (zero,) * len(pairs))
+    parts = (
+        tuple(_blocks(x, _ROW_BLOCK, 1.0) for x in rows.inputs),
+        _blocks(rows.loss, _ROW_BLOCK, 1.0),
+        _blocks(rows.weight, _ROW_BLOCK, 0.0),
+    )
+    total, _ = jax.lax.scan(block, start, parts)
+    return Evaluation(
+        total.value,
+        total.next_value,
+        tuple(g * s for g, s in zip(total.gradient, slopes, strict=False)),
+        tuple(h * slopes[i] * slopes[j] for h, (i, j) in zip(total.hessian, pairs, strict=True)),
+    )
+
+
+@functools.cache
+def _evaluator(law: Law, order: int) -> Callable[..., Evaluation]:
+    @custom_vmap
+    def evaluate(objective: Objective, theta: Any, smoothing: Smoothing, rows: Rows) -> Evaluation:
+        alone = _lanes_pass(law, order, objective, theta[:, None], smoothing, rows)
+        return jax.tree.map(lambda x: x[0], alone)
+
+    @evaluate.def_vmap
+    def rule(
+        lanes: int, batched: Any, objective: Objective, theta: Any, smoothing: Any, rows: Any
+    ) -> Any:
+        _, theta_batched, _, rows_batched = batched
+        theta = theta.T if theta_batched else jnp.repeat(theta[:, None], lanes, axis=1)
+        if any(jax.tree.leaves(rows_batched)):
+            rows = _rows_by_lane(rows, rows_batched, lanes)
+        out = _lanes_pass(law, order, objective, theta, smoothing, rows)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return evaluate
+
+
+def _rows_by_lane(rows: Rows, batched: Rows, lanes: int) -> Rows:
+    def place(x: Any, is_batched: bool) -> Any:
+        if is_batched:
+            return jnp.moveaxis(x, 0, 1)
+        return jnp.repeat(jnp.expand_dims(x, 1), lanes, axis=1)
+
+    return Rows(
+        inputs=tuple(map(place, rows.inputs, batched.inputs)),
+        loss=place(rows.loss, batched.loss),
+        weight=place(rows.weight, batched.weight),
+        log_loss_ref=rows.log_loss_ref,
+    )
+
+
+def normal_equations(
+    law: Law, objective: Objective, theta: Any, smoothing: Smoothing, rows: Rows
+) -> Evaluation:
+    """Value, gradient and mixed Gauss-Newton Hessian of one lane (see `Smoothing`)."""
+    return _evaluator(law, 2)(objective, theta, smoothing, rows)
+
+
+def value_function(law: Law, objective: Objective, rows: Rows) -> Callable[[Any], Any]:
+    """The objective of one lane as a function of its unconstrained vector, differentiable once.
+
+    Its gradient comes from the forward-mode pass, so memory does not grow with the rows.
+    """
+    exact = Smoothing()
+
+    @jax.custom_jvp
+    def value(theta: Any, objective: Objective, rows: Rows) -> Any:
+        return _evaluator(law, 0)(objective, theta, exact, rows).value
+
+    @value.defjvp
+    def value_jvp(primals: Any, tangents: Any) -> Any:
+        theta, objective, rows = primals
+        at = _evaluator(law, 1)(objective, theta, exact, rows)
+        return at.value, jnp.stack(at.gradient) @ tangents[0]
+
+    return lambda theta: value(theta, objective, rows)

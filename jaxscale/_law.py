@@ -1,0 +1,197 @@
+"""A law: a pure function with named inputs and parameters. It never holds fitted numbers."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxscale import _units
+from jaxscale._errors import LawError
+from jaxscale._param import Param
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A scaling law ``loss = fn(*inputs, **params)``.
+
+    Args:
+        name: how the registry, files and the command line call it.
+        fn: pure JAX function; positional arguments are inputs, keyword-only ones parameters.
+            It is called with scalars (one run, one set of parameters) and mapped over both.
+        params: pairs of name and `Param`, in the order of the function.
+        inputs: names of the inputs, such as ``("N", "D")``.
+        family, formula, source, evidence: what the catalogue says about it.
+        optimum: closed form ``optimum(C, **params) -> N`` under ``C = 6 N D``, if there is one.
+        derived: pairs of name and function of the parameters, such as the exponent ``a``.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    params: tuple[tuple[str, Param], ...]
+    inputs: tuple[str, ...]
+    family: str = "custom"
+    formula: str = ""
+    source: str = ""
+    evidence: str = ""
+    optimum: Callable[..., Any] | None = None
+    derived: tuple[tuple[str, Callable[..., Any]], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return tuple(name for name, _ in self.params)
+
+    @property
+    def scaled(self) -> frozenset[str]:
+        """The inputs (and ``loss``) that are put into reference units before fitting."""
+        mentioned = frozenset[str]().union(*(_units.names(p.unit) for _, p in self.params))
+        return mentioned & (frozenset(self.inputs) | {"loss"})
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        """Predicted loss; arrays broadcast."""
+        return self.fn(*inputs, **params)
+
+    def __repr__(self) -> str:
+        return f"Law({self.name}: {self.formula or ', '.join(self.names)})"
+
+    def to_physical(
+        self, params: Mapping[str, Any], log_refs: Mapping[str, Any], *, sign: int = 1
+    ) -> dict[str, Any]:
+        """Parameters in the user's units from parameters in reference units.
+
+        Args:
+            params: one value per parameter.
+            log_refs: log of the reference value of each scaled input and of ``loss``.
+            sign: -1 for the opposite direction, physical to reference.
+        """
+        units = {name: _units.log_unit(p.unit, log_refs, params) for name, p in self.params}
+        return {
+            name: params[name] * jnp.exp(sign * units[name]) if p.unit else params[name]
+            for name, p in self.params
+        }
+
+    def to_reference(
+        self, params: Mapping[str, Any], log_refs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Parameters in reference units from parameters in the user's units."""
+        return self.to_physical(params, log_refs, sign=-1)
+
+
+def law(
+    *,
+    name: str | None = None,
+    family: str = "custom",
+    source: str = "",
+    evidence: str = "",
+    optimum: Callable[..., Any] | None = None,
+    derived: Mapping[str, Callable[..., Any]] | None = None,
+    **params: Param,
+) -> Callable[[Callable[..., Any]], Law]:
+    """Turn a function into a `Law`: positional arguments are inputs, keyword-only parameters.
+
+    The first line of the docstring is taken as the formula.
+
+    Raises:
+        LawError: if the declared parameters are not the keyword-only arguments, or if the law
+            does not keep its form when an input changes unit as the declared units say.
+
+    Example:
+        >>> @law(E=positive(0.5, 3.0), A=positive(0.1, 3, unit="N**gamma"), gamma=real(0.05, 1.5))
+        ... def single_power(N, *, E, A, gamma):
+        ...     "L(N) = E + A N^-gamma"
+        ...     return E + A * N**-gamma
+    """
+
+    def wrap(fn: Callable[..., Any]) -> Law:
+        arguments = inspect.signature(fn).parameters.values()
+        keywords = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
+        inputs = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        if set(keywords) != set(params):
+            raise LawError(
+                f"law {fn.__name__!r} takes the parameters {keywords} (keyword-only) but "
+                f"declares {sorted(params)}"
+            )
+        made = Law(
+            name=name or fn.__name__,
+            fn=fn,
+            params=tuple((k, params[k]) for k in keywords),
+            inputs=tuple(inputs),
+            family=family,
+            formula=(inspect.getdoc(fn) or "").split("\n")[0],
+            source=source,
+            evidence=evidence,
+            optimum=optimum,
+            derived=tuple((derived or {}).items()),
+        )
+        _check_names(made)
+        return made
+
+    return wrap
+
+
+def _check_names(made: Law) -> None:
+    known = set(made.inputs) | {"loss"} | set(made.names)
+    by_name = dict(made.params)
+    for name, param in made.params:
+        for mentioned in _units.names(param.unit):
+            if mentioned not in known:
+                raise LawError(f"the unit of {name!r} mentions {mentioned!r}, which is no input")
+            if mentioned in by_name and by_name[mentioned].unit:
+                raise LawError(
+                    f"the unit of {name!r} uses {mentioned!r} as an exponent, but {mentioned!r} "
+                    "has a unit itself"
+                )
+
+
+@functools.cache
+def check_units(checked: Law) -> None:
+    """Verify that the declared units are right, by changing every unit and comparing losses.
+
+    Raises:
+        LawError: if the law does not keep its form, naming the input that fails.
+    """
+    if not checked.scaled:
+        return
+    rng = np.random.default_rng(0)
+    middle = {
+        name: p.from_free(p.start(float(rng.uniform(0.2, 0.8)))) for name, p in checked.params
+    }
+    inputs = {name: float(rng.uniform(0.7, 1.4)) for name in checked.inputs}
+
+    def loss_in_units(factors: dict[str, Any]) -> Any:
+        moved = [value * factors.get(name, 1.0) for name, value in inputs.items()]
+        refs = {name: jnp.log(factor) for name, factor in factors.items()}
+        return checked(*moved, **checked.to_physical(middle, refs))
+
+    evaluate = jax.jit(loss_in_units)
+    before = evaluate(dict.fromkeys(checked.scaled, 1.0))
+    for name in sorted(checked.scaled):
+        after = evaluate({key: 3.0 if key == name else 1.0 for key in checked.scaled})
+        expected = before * 3.0 if name == "loss" else before
+        if not np.allclose(after, expected, rtol=1e-4):
+            raise LawError(
+                f"law {checked.name!r} does not keep its form when {name} changes unit: "
+                f"correct the unit= of its parameters (a loss of {float(expected):.6g} became "
+                f"{float(after):.6g})"
+            )
+
+
+def free_vector(of: Law, params: Mapping[str, Any]) -> jax.Array:
+    """Unconstrained coordinates, stacked on the last axis, of reference-unit parameters."""
+    return jnp.stack([p.to_free(jnp.asarray(params[name])) for name, p in of.params], axis=-1)
+
+
+@jax.jit(static_argnames="of")
+def physical_params(of: Law, free: Any, log_refs: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters in the user's units at unconstrained coordinates (parameters on the last axis)."""
+    return of.to_physical(from_free_vector(of, free), log_refs)
+
+
+def from_free_vector(of: Law, free: Any) -> dict[str, Any]:
+    """Reference-unit parameters at unconstrained coordinates (parameters on the last axis)."""
+    return {name: p.from_free(free[..., i]) for i, (name, p) in enumerate(of.params)}

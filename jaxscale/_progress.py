@@ -1,0 +1,60 @@
+"""A progress bar that appears only when the work takes longer than two seconds."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+_PATIENCE = 2.0
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """Yield ``tick(n)``. The bar goes to standard error, with rate and time left.
+
+    Args:
+        label: what is being counted.
+        total: how many there are.
+        show: True or False to force; None shows it on a terminal or in a notebook.
+    """
+    if show is None:
+        show = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if not show:
+        yield lambda n: None
+        return
+
+    from rich.console import Console  # slow to import, and rarely needed
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(label, total=total, rate="")
+    began, done, lock = time.monotonic(), 0, threading.Lock()
+
+    def tick(n: int) -> None:
+        nonlocal done
+        with lock:
+            done += n
+            elapsed = time.monotonic() - began
+            if elapsed > _PATIENCE and not bar.live.is_started:
+                bar.start()
+            bar.update(task, completed=done, rate=f"{done / max(elapsed, 1e-9):,.0f}/s")
+
+    try:
+        yield tick
+    finally:
+        bar.stop()

@@ -1,0 +1,158 @@
+"""Save and load fits as JSON: readable, exact to the last digit, never pickle."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxscale import laws
+from jaxscale._errors import DataError, JaxscaleError, LawError
+from jaxscale._fit import Fit
+from jaxscale._law import Law
+from jaxscale._objective import OBJECTIVES, Objective
+from jaxscale._restarts import Restarts
+from jaxscale._runs import Runs
+from jaxscale._verdict import Finding, Verdict
+
+_FORMAT = "jaxscale-fit-1"
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file completely or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save(path: str | Path, fit: Fit) -> None:
+    """Write a fit of one data set as JSON, with versions and a hash of the data, not the data.
+
+    Numbers are written so that reading them back gives the same bits (17 digits where needed).
+
+    Raises:
+        DataError: for a stack; save its members one by one.
+    """
+    if fit.sets is not None:
+        raise DataError("save the fits of a stack one by one: save(path, fit[name])")
+    content = {
+        "format": _FORMAT,
+        "law": fit.law.name,
+        "formula": fit.law.formula,
+        "params": {name: float(value) for name, value in fit.params.items()},
+        "objective": {"name": type(fit.objective).__name__, **_fields(fit.objective)},
+        "value": float(fit.value),
+        "rmse": float(fit.rmse),
+        "verdict": [{"code": f.code, "sentence": f.sentence} for f in fit.verdict.findings],
+        "restarts": {
+            "n": len(fit.restarts),
+            "hit_share": fit.restarts.hit_share,
+            "tolerance": fit.restarts.tolerance,
+            "basins": json.loads(
+                fit.restarts.basins.to_json(orient="records", double_precision=15)
+            ),
+        },
+        "data": {
+            "source": fit.runs.source if fit.runs is not None else "",
+            "runs": int(fit.n_runs),
+            "sha256": fit.digest,
+            "ranges": {name: [float(a), float(b)] for name, (a, b) in fit.ranges.items()},
+        },
+        "reference": {
+            "free": [float(x) for x in np.asarray(fit.free)],
+            "log_refs": {name: float(ref) for name, ref in fit.log_refs.items()},
+        },
+        "versions": _versions(),
+    }
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) -> Fit:
+    """Read a fit back.
+
+    Args:
+        path: a file written by `save`.
+        runs: the data, for whatever needs it (residuals, plots, resampling); its hash is checked.
+        law: the law, if it is not in the catalogue.
+
+    Raises:
+        JaxscaleError: if the file is not a saved fit.
+        DataError: if `runs` are not the ones that were fitted.
+        LawError: if the law is neither in the catalogue nor given.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise JaxscaleError(f"{path}: written as {content['format']!r}, not {_FORMAT!r}")
+    except FileNotFoundError:
+        raise JaxscaleError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError):
+        raise JaxscaleError(f"{path}: this is not a fit saved by jaxscale") from None
+    try:
+        return _from_content(content, runs, law, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise JaxscaleError(f"{path}: the saved fit is damaged ({error})") from None
+
+
+def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, path: Path) -> Fit:
+    data = content["data"]
+    if runs is not None and runs.digest() != data["sha256"]:
+        raise DataError(f"{path}: these are not the runs that were fitted (their hash differs)")
+    chosen = laws.get(content["law"]) if law is None else law
+    if chosen.name != content["law"]:
+        raise LawError(f"{path}: holds a fit of {content['law']!r}, not of {chosen.name!r}")
+    fields = dict(content["objective"])
+    objective = OBJECTIVES[fields.pop("name")](**fields)
+    basins = pd.DataFrame(content["restarts"]["basins"])
+    values = np.repeat(basins["objective"].to_numpy(float), basins["restarts"].to_numpy(int))
+    return Fit(
+        law=chosen,
+        objective=objective,
+        params={name: jnp.asarray(value, float) for name, value in content["params"].items()},
+        value=content["value"],
+        verdict=Verdict(tuple(Finding(**finding) for finding in content["verdict"])),
+        restarts=Restarts(
+            values,
+            np.zeros(len(values), int),
+            content["value"],
+            basins,
+            content["restarts"]["tolerance"],
+        ),
+        runs=runs,
+        ranges={name: (low, high) for name, (low, high) in data["ranges"].items()},
+        n_runs=data["runs"],
+        digest=data["sha256"],
+        free=np.asarray(content["reference"]["free"]),
+        log_refs=content["reference"]["log_refs"],
+        rmse=content["rmse"],
+    )
+
+
+def _fields(objective: Objective) -> dict[str, float]:
+    return {name: float(value) for name, value in vars(objective).items()}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jaxscale", "jax", "jaxlib", "optax", "numpy")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # running from a source tree
+            continue
+    return found

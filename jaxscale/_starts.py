@@ -1,0 +1,111 @@
+"""Where restarts begin: a scaled Sobol sequence, or an explicit grid."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import qmc
+
+from jaxscale._errors import LawError
+from jaxscale._evaluate import Rows, predict_reference
+from jaxscale._law import Law, free_vector, from_free_vector
+from jaxscale._units import names
+
+_BLOCK = 256
+
+
+class Grid(eqx.Module):
+    """Explicit starts in the user's units, one array per parameter, all of one length.
+
+    Values at which a positive parameter would be zero are not allowed.
+    """
+
+    values: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def free(self, law: Law, log_refs: Mapping[str, Any]) -> np.ndarray:
+        """The starts as unconstrained vectors in reference units, shape (restarts, p).
+
+        Raises:
+            LawError: if the grid is not over the parameters of the law.
+        """
+        if set(self.values) != set(law.names):
+            raise LawError(
+                f"these starts are for {sorted(self.values)}, but law {law.name!r} has "
+                f"the parameters {sorted(law.names)}"
+            )
+        physical = {name: jnp.asarray(values) for name, values in self.values.items()}
+        return np.asarray(free_vector(law, law.to_reference(physical, log_refs)))
+
+
+def grid(**axes: Sequence[float]) -> Grid:
+    """All combinations of start values: ``grid(E=[1, 2], A=[100, 400], ...)``."""
+    points = np.array(list(itertools.product(*axes.values())), dtype=float)
+    return Grid({name: points[:, i] for i, name in enumerate(axes)})
+
+
+def hoffmann_grid() -> Grid:
+    """The 4,500 starts of Hoffmann et al. 2022 (arXiv 2203.15556, appendix D.3).
+
+    alpha, beta in {0, 0.5, ..., 2}; log E in {-1, -0.5, ..., 1}; log A, log B in {0, 5, ..., 25}.
+    Parameters and tokens are counted one by one, the loss in nats per token.
+    """
+    exponents = [0.0, 0.5, 1.0, 1.5, 2.0]
+    scales = [math.exp(a) for a in range(0, 26, 5)]
+    return grid(
+        E=[math.exp(e) for e in (-1.0, -0.5, 0.0, 0.5, 1.0)],
+        A=scales,
+        B=scales,
+        alpha=exponents,
+        beta=exponents,
+    )
+
+
+def sobol(law: Law, rows: Rows, restarts: int, key: jax.Array) -> np.ndarray:
+    """Scrambled Sobol starts in the law's start box, scaled to the loss of each data set.
+
+    Where the law says how its parameters follow the unit of the loss, every start is multiplied so
+    that its geometric-mean prediction is the observed one: no term begins far from the data.
+
+    Args:
+        law: the law.
+        rows: one data set in reference units.
+        restarts: how many starts.
+        key: JAX random key; it scrambles the sequence.
+
+    Returns:
+        Unconstrained vectors, shape (restarts, p).
+    """
+    seed = np.asarray(jax.random.bits(key, (4,), "uint32"))
+    sampler = qmc.Sobol(len(law.params), rng=np.random.default_rng(seed))
+    size = max(_BLOCK, 1 << (restarts - 1).bit_length())
+    unit = sampler.random(size).astype(rows.loss.dtype).reshape(-1, _BLOCK, len(law.params))
+    blocks = [np.asarray(_scaled_starts(law, rows, block)) for block in unit]
+    return np.concatenate(blocks)[:restarts]
+
+
+@jax.jit(static_argnames="law")
+def _scaled_starts(law: Law, rows: Rows, unit: jax.Array) -> jax.Array:
+    """Starts at points of the unit cube, moved to the loss of the data where the law allows."""
+    free = jnp.stack([p.start(unit[:, i]) for i, (_, p) in enumerate(law.params)], axis=-1)
+    if "loss" not in law.scaled:
+        return free
+    log_target = jnp.average(jnp.log(rows.loss), weights=rows.weight) - rows.log_loss_ref
+    touched = jnp.array(["loss" in names(p.unit) for _, p in law.params])
+
+    def one(theta: jax.Array) -> jax.Array:
+        predicted = predict_reference(law, theta, rows.inputs)
+        log_factor = log_target - jnp.average(jnp.log(predicted), weights=rows.weight)
+        params = from_free_vector(law, theta)
+        refs = {name: log_factor if name == "loss" else 0.0 for name in law.scaled}
+        moved = free_vector(law, law.to_physical(params, refs))
+        return jnp.where(touched & jnp.all(jnp.isfinite(moved)), moved, theta)
+
+    return jax.vmap(one)(free)
