@@ -1,6 +1,11 @@
 """jaxscale: a differentiable solver for neural scaling laws."""
 
-from jaxscale import flops as flops, laws as laws
+from jaxscale import (
+    datasets as datasets,
+    flops as flops,
+    laws as laws,
+    published as published,
+)
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._errors import (
     DataError as DataError,

@@ -99,9 +99,7 @@ def allocate(source: Fit, *, flop: Any, cost: FlopFunction = six_nd) -> Frontier
         N = law.optimum(budget, **params)
         D = budget / (6 * N)
     else:
-        solve = functools.partial(_numeric_optimum, law, cost, _middle(source))
-        flat_n, flat_d = jax.vmap(solve, in_axes=(None, 0))(params, jnp.ravel(budget))
-        N, D = flat_n.reshape(budget.shape), flat_d.reshape(budget.shape)
+        N, D = _numeric_optima(law, cost, _middle(source), params, budget)
     _refuse_no_minimum(law, source, budget, N, D)
     return Frontier(
         flop=budget,
@@ -133,8 +131,17 @@ def _log_tokens(cost: FlopFunction, log_n: Any, log_c: Any) -> Any:
     return log_d
 
 
+@jax.jit(static_argnames=("law", "cost"))
+def _numeric_optima(
+    law: Law, cost: FlopFunction, middle: tuple[Any, Any], params: Any, flop: Any
+) -> tuple[Any, Any]:
+    solve = functools.partial(_numeric_optimum, law, cost, middle, params)
+    N, D = jax.vmap(solve)(jnp.ravel(flop))
+    return N.reshape(flop.shape), D.reshape(flop.shape)
+
+
 def _numeric_optimum(
-    law: Law, cost: FlopFunction, middle: tuple[float, float], params: Any, flop: Any
+    law: Law, cost: FlopFunction, middle: tuple[Any, Any], params: Any, flop: Any
 ) -> tuple[Any, Any]:
     log_c = jnp.log(flop)
 
@@ -150,19 +157,23 @@ def _numeric_optimum(
     at_grid = jax.lax.stop_gradient(jax.vmap(loss, in_axes=(0, None))(grid, (params, log_c)))
     best = jnp.clip(jnp.nanargmin(at_grid), 1, _GRID - 2)
     slope = jax.grad(loss)
+    lower, upper = grid[best - 1], grid[best + 1]
+    inside = (slope(lower, (params, log_c)) < 0) & (slope(upper, (params, log_c)) > 0)
+
+    def bracketed(log_n: Any, args: Any) -> Any:
+        # Bisection insists on a sign change; without a minimum inside, the answer is NaN below.
+        return jnp.where(inside, slope(log_n, args), log_n - grid[best])
+
     root = optx.root_find(
-        slope,
+        bracketed,
         optx.Bisection(rtol=1e-12, atol=1e-12),
         grid[best],
         (params, log_c),
-        options={"lower": grid[best - 1], "upper": grid[best + 1]},
+        options={"lower": lower, "upper": upper},
         max_steps=200,
         throw=False,
     ).value
     log_d = _log_tokens(cost, root, log_c)
-    inside = (slope(grid[best - 1], (params, log_c)) < 0) & (
-        slope(grid[best + 1], (params, log_c)) > 0
-    )
     return jnp.where(inside, jnp.exp(root), jnp.nan), jnp.where(inside, jnp.exp(log_d), jnp.nan)
 
 

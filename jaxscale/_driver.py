@@ -72,7 +72,14 @@ def _step(
 ) -> tuple[Any, Any]:
     value_of = value_function(law, objective, rows)
 
-    def scaled(at: Any, **_: Any) -> Any:  # Optax's line search hands on what it was given
+    def scaled(
+        at: Any,
+        normal_equations: Any = 0,
+        residual_fn: Any = 0,
+        width: Any = 0,
+        width_unit: Any = 0,
+    ) -> Any:
+        # Optax's line search insists that the function it calls accepts every extra argument.
         return value_of(at) / unit
 
     # XLA drops this pass for optimizers that ignore the gradient they are handed.

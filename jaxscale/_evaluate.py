@@ -90,11 +90,11 @@ def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., A
     return one
 
 
-def _blocks(array: Any, block: int, fill: float) -> Any:
-    rows = array.shape[0]
-    missing = -rows % block
-    padding = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
-    return jnp.pad(array, padding, constant_values=fill).reshape(-1, block, *array.shape[1:])
+def _blocks(array: Any, block: int, *, repeat: bool) -> Any:
+    """Rows in blocks; the last is filled with copies of the last row, or with zeros."""
+    padding = [(0, -array.shape[0] % block)] + [(0, 0)] * (array.ndim - 1)
+    padded = jnp.pad(array, padding, mode="edge" if repeat else "constant")
+    return padded.reshape(-1, block, *array.shape[1:])
 
 
 def _lanes_pass(
@@ -121,15 +121,9 @@ def _lanes_pass(
         weight = weight if per_lane else weight[:, None]
         psi, core, reweighted = objective.weights(r, smoothing.next_width)
         curvature = weight * (core + smoothing.mix * jnp.maximum(reweighted - core, 0))
-
-        def total_of(rho: Any) -> Any:
-            # A zero weight marks padding, whose residual may be anything.
-            return jnp.where(weight > 0, weight * rho, 0).sum(0)
-
-        value = total_of(objective.rho(r, smoothing.width))
-        next_value = total_of(objective.rho(r, smoothing.next_width)) if order else value
-        psi = jnp.where(weight > 0, weight * psi, 0)
-        gradient = tuple((psi * column).sum(0) for column in jacobian)
+        value = (weight * objective.rho(r, smoothing.width)).sum(0)
+        next_value = (weight * objective.rho(r, smoothing.next_width)).sum(0)
+        gradient = tuple((weight * psi * column).sum(0) for column in jacobian)
         weighted = [curvature * column for column in jacobian] if order > 1 else []
         hessian = tuple(
             (weighted[i] * jacobian[j]).sum(0) for i in range(len(weighted)) for j in range(i + 1)
@@ -140,9 +134,9 @@ def _lanes_pass(
     pairs = [(i, j) for i in range(p) for j in range(i + 1)] if order > 1 else []
     start = Evaluation(zero, zero, (zero,) * p if order else (), (zero,) * len(pairs))
     parts = (
-        tuple(_blocks(x, _ROW_BLOCK, 1.0) for x in rows.inputs),
-        _blocks(rows.loss, _ROW_BLOCK, 1.0),
-        _blocks(rows.weight, _ROW_BLOCK, 0.0),
+        tuple(_blocks(x, _ROW_BLOCK, repeat=True) for x in rows.inputs),
+        _blocks(rows.loss, _ROW_BLOCK, repeat=True),
+        _blocks(rows.weight, _ROW_BLOCK, repeat=False),
     )
     total, _ = jax.lax.scan(block, start, parts)
     return Evaluation(

@@ -97,8 +97,9 @@ def law(
     The first line of the docstring is taken as the formula.
 
     Raises:
-        LawError: if the declared parameters are not the keyword-only arguments, or if the law
-            does not keep its form when an input changes unit as the declared units say.
+        LawError: if the declared parameters are not the keyword-only arguments, or a unit is no
+            product of powers of the inputs and ``loss``. Whether the law really keeps its form
+            under those units is verified when it is first fitted.
 
     Example:
         >>> @law(E=positive(0.5, 3.0), A=positive(0.1, 3, unit="N**gamma"), gamma=real(0.05, 1.5))
@@ -146,6 +147,8 @@ def _check_names(made: Law) -> None:
                     f"the unit of {name!r} uses {mentioned!r} as an exponent, but {mentioned!r} "
                     "has a unit itself"
                 )
+        zeros = dict.fromkeys((*made.inputs, "loss"), 0.0)
+        _units.log_unit(param.unit, zeros, dict.fromkeys(made.names, 1.0))
 
 
 @functools.cache

@@ -105,7 +105,7 @@ def levenberg_marquardt(
         trial = params + clip * step
 
         sharp = width / width_unit
-        next_width = jnp.maximum(state.width * anneal, sharp)
+        next_width = jnp.where(sharp > 0, jnp.maximum(state.width * anneal, sharp), 0.0)
         seen = normal_equations(
             trial, Smoothing(state.width * width_unit, next_width * width_unit, state.mix)
         )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxscale._evaluate import Rows, Smoothing, normal_equations
+from jaxscale._evaluate import Rows, Smoothing, normal_equations, value_function
 from jaxscale._law import Law
 from jaxscale._objective import Objective
 
@@ -46,7 +46,8 @@ def polish(law: Law, objective: Objective, theta: Any, rows: Rows) -> tuple[Any,
         return jax.tree.map(functools.partial(jnp.where, better), moved, carry)
 
     value, step, decrease = look(theta)
-    at, value, _, decrease = jax.lax.fori_loop(0, _STEPS, improve, (theta, value, step, decrease))
+    at, _, _, decrease = jax.lax.fori_loop(0, _STEPS, improve, (theta, value, step, decrease))
+    value = value_function(law, objective, rows)(at)
     return at, value, decrease / jnp.maximum(value, jnp.finfo(theta.dtype).tiny)
 
 

@@ -25,6 +25,7 @@ class Runs(eqx.Module):
         inputs: one array per input of the law, shape (runs,), in the user's units.
         loss: observed losses, shape (runs,).
         weight: how often each run counts; 0 marks padding.
+        row: number of each run in the table it came from, counted from 1.
         cluster: integer cluster codes (runs that share a model, a budget ...), or None.
         sets: names of the data sets if this is a stack, else None.
         source: where the table came from, for messages.
@@ -33,6 +34,7 @@ class Runs(eqx.Module):
     inputs: dict[str, Any]
     loss: Any
     weight: Any
+    row: Any
     cluster: Any = None
     sets: tuple[str, ...] | None = eqx.field(static=True, default=None)
     source: str = eqx.field(static=True, default="runs")
@@ -123,6 +125,7 @@ class Runs(eqx.Module):
             inputs={name: numbers[name][keep] for name in inputs},
             loss=numbers["loss"][keep],
             weight=weights[keep],
+            row=np.flatnonzero(keep) + 1,
             cluster=codes,
             source=source,
         )
@@ -148,17 +151,16 @@ class Runs(eqx.Module):
                 raise DataError(f"{key}: a stack needs single tables that all have {names}")
         longest = max(len(runs) for runs in tables)
 
-        def padded(arrays: Sequence[Any], fill: float) -> Any:
-            return np.stack(
-                [np.pad(a, (0, longest - len(a)), constant_values=fill) for a in arrays]
-            )
+        def padded(arrays: Sequence[Any], mode: Literal["edge", "constant"] = "edge") -> Any:
+            return np.stack([np.pad(a, (0, longest - len(a)), mode=mode) for a in arrays])
 
         clustered = all(runs.cluster is not None for runs in tables)
         return Runs(
-            inputs={name: padded([runs.inputs[name] for runs in tables], 1.0) for name in names},
-            loss=padded([runs.loss for runs in tables], 1.0),
-            weight=padded([runs.weight for runs in tables], 0.0),
-            cluster=padded([runs.cluster for runs in tables], -1) if clustered else None,
+            inputs={name: padded([runs.inputs[name] for runs in tables]) for name in names},
+            loss=padded([runs.loss for runs in tables]),
+            weight=padded([runs.weight for runs in tables], "constant"),
+            row=padded([runs.row for runs in tables]),
+            cluster=padded([runs.cluster for runs in tables]) if clustered else None,
             sets=tuple(sets),
             source=", ".join(sets),
         )
@@ -176,6 +178,7 @@ class Runs(eqx.Module):
             inputs={key: x[i][real] for key, x in self.inputs.items()},
             loss=self.loss[i][real],
             weight=self.weight[i][real],
+            row=self.row[i][real],
             cluster=None if self.cluster is None else self.cluster[i][real],
             source=name,
         )
@@ -186,13 +189,14 @@ class Runs(eqx.Module):
             inputs={key: np.asarray(x)[rows] for key, x in self.inputs.items()},
             loss=np.asarray(self.loss)[rows],
             weight=np.asarray(self.weight)[rows],
+            row=np.asarray(self.row)[rows],
             cluster=None if self.cluster is None else np.asarray(self.cluster)[rows],
             source=self.source,
         )
 
     def frame(self) -> pd.DataFrame:
-        """One row per run: inputs, loss, weight, cluster."""
-        columns = {**self.inputs, "loss": self.loss, "weight": self.weight}
+        """One row per run: its number in the table, inputs, loss, weight, cluster."""
+        columns = {"row": self.row, **self.inputs, "loss": self.loss, "weight": self.weight}
         if self.cluster is not None:
             columns["cluster"] = self.cluster
         if self.sets is not None:

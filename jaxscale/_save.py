@@ -25,13 +25,18 @@ _FORMAT = "jaxscale-fit-1"
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a text file completely or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file completely or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -47,6 +52,11 @@ def save(path: str | Path, fit: Fit) -> None:
     Raises:
         DataError: for a stack; save its members one by one.
     """
+    write_text(path, to_json(fit))
+
+
+def to_json(fit: Fit) -> str:
+    """The text that `save` writes."""
     if fit.sets is not None:
         raise DataError("save the fits of a stack one by one: save(path, fit[name])")
     content = {
@@ -78,7 +88,7 @@ def save(path: str | Path, fit: Fit) -> None:
         },
         "versions": _versions(),
     }
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) -> Fit:

@@ -51,7 +51,7 @@ def with_head(D: Any, *, N_nonembedding: Any, d_model: Any, vocab: Any) -> Any:
         N_nonembedding: parameters without embedding and head.
         d_model, vocab: width and vocabulary size.
 
-    Source: Porian et al. 2024, arXiv 2406.19146, section 3.2.
+    Source: Porian et al. 2024, arXiv 2406.19146.
     """
     return 6 * D * (N_nonembedding + d_model * vocab)
 

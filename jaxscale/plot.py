@@ -1,6 +1,6 @@
 """Pictures of a fit: data against fit, residuals, restarts, the compute-optimal frontier.
 
-Every function draws on ``ax`` (a new figure if it is None), returns the Axes and shows nothing.
+Every function draws on the Axes ``ax`` (None: of a new figure), returns it and shows nothing.
 Matplotlib is imported when the first picture is drawn, not before.
 """
 
@@ -13,28 +13,29 @@ from jaxscale._allocate import Frontier, allocate
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._predict import predict
-from jaxscale._restarts import HIT_TOLERANCE
-from jaxscale._runs import Runs
 from jaxscale.flops import FlopFunction, six_nd
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, told apart by color-blind readers.
-_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
+_BLUE, _ORANGE, _GRAY = "#0072B2", "#D55E00", "#6b6b6b"
 _LABELS = {
     "N": "parameters N",
     "D": "training tokens D",
     "C": "training compute 6ND (FLOPs)",
+    "predicted": "predicted loss",
 }
+_DOTS: dict[str, Any] = {"ls": "none", "marker": "o", "mew": 0, "color": _BLUE, "alpha": 0.75}
+_MULTIPLES = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(10, 100) / 10))
 _MAD = 1.4826  # standard deviations per median absolute deviation, for a normal distribution
 _OUTSIDE = 4.0
 _MOST_BUDGETS = 8
 _MOST_NAMED = 8
 _LEAST_EXCESS = 1e-12
-_Points = list[tuple[float, float]]
 
 
 def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes":
@@ -45,7 +46,6 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
 
     Args:
         fit: a fit of one data set, with its runs; a law in N and D, or in one input.
-        ax: where to draw.
         budgets: budgets of the curves, in FLOPs; default: the common budgets of the runs, or else
             up to 8 typical ones.
 
@@ -58,31 +58,27 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
         >>> isoflop(fit, budgets=[1e19, 1e20, 1e21])
     """
     inputs, loss, _ = _table(fit)
-    if len(fit.law.inputs) == 1:
+    if len(inputs) == 1:
         return _learning_curve(fit, inputs[fit.law.inputs[0]], loss, _axes(ax))
-    if set(fit.law.inputs) != {"N", "D"}:
+    if set(inputs) != {"N", "D"}:
         raise DataError(
-            f"law {fit.law.name!r} is one in {', '.join(fit.law.inputs)}; isoflop draws laws in N "
-            "and D or in one input, use residuals(fit, against=...) instead"
+            f"isoflop draws laws in N and D or in one input, but {fit.law.name!r} is in "
+            f"{', '.join(inputs)}; draw residuals(fit, against=...) instead"
         )
-    ax = _axes(ax)
-    N, C = inputs["N"], six_nd(inputs["N"], inputs["D"])
+    ax, N, C = _axes(ax), inputs["N"], six_nd(inputs["N"], inputs["D"])
     centers, group = _budgets(C, budgets)
-    colors = _color_scale(np.concatenate([C, centers]))
-    minima = _minima(fit, centers)
-    for i, budget in enumerate(centers):
-        grid = _curve_range(N[group == i] if (group == i).any() else N)
-        curve = predict(fit, N=grid, D=budget / (6 * grid)).mean
-        ax.plot(grid, curve, color=colors(budget), lw=1.6, zorder=2)
-        if grid[0] < minima[i] < grid[-1]:
-            lowest = predict(fit, N=minima[i], D=budget / (6 * minima[i])).mean
+    norm, shades = _color_scale(np.concatenate([C, centers]))
+    for i, (budget, lowest) in enumerate(zip(centers, _minima(fit, centers), strict=True)):
+        grid, color = _around(N[group == i] if (group == i).any() else N), shades(norm(budget))
+        ax.plot(grid, _at_budget(fit, grid, budget), color=color, lw=1.6, zorder=2)
+        if grid[0] < lowest < grid[-1]:
             mark = {"marker": "D", "ms": 5.5, "mec": "black", "mew": 0.9, "zorder": 4}
-            ax.plot([minima[i]], [lowest], color=colors(budget), ls="none", **mark)
-    ax.scatter(N, loss, c=[colors(c) for c in C], s=13, lw=0, alpha=0.85, zorder=3)
-    _log_axis(ax, "x", N, _LABELS["N"])
+            ax.plot([lowest], [_at_budget(fit, lowest, budget)], color=color, ls="none", **mark)
+    ax.scatter(N, loss, c=C, norm=norm, cmap=shades, s=13, lw=0, alpha=0.85, zorder=3)
+    _name_axis(ax, "N")
     _loss_axis(ax, loss)
-    _color_bar(ax, colors, centers)
-    ax.set_title("Loss at constant compute: runs and fit")
+    _color_bar(ax, norm, shades, centers)
+    ax.set_title("Loss at constant compute", size="medium")
     return ax
 
 
@@ -94,9 +90,8 @@ def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None)
 
     Args:
         fit: a fit of one data set, with its runs.
-        ax: where to draw.
         against: ``"predicted"``, ``"C"`` (for 6 N D) or an input of the law; default C for a law
-            in N and D, else the predicted loss.
+            with N and D, else the predicted loss.
 
     Raises:
         DataError: for a stack, a fit without its runs, or an unknown `against`.
@@ -105,7 +100,7 @@ def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None)
         >>> residuals(fit, against="N")
     """
     inputs, loss, rows = _table(fit)
-    predicted = np.broadcast_to(np.asarray(fit.predicted()), np.shape(_runs(fit).loss))[rows - 1]
+    predicted = np.asarray(predict(fit, **inputs).mean)
     choices = {"predicted": predicted, **inputs}
     if {"N", "D"} <= set(inputs):
         choices["C"] = six_nd(inputs["N"], inputs["D"])
@@ -115,19 +110,20 @@ def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None)
     ax = _axes(ax)
     x, percent = choices[chosen], 100 * (np.log(predicted) - np.log(loss))
     center = float(np.median(percent))
-    spread = _MAD * float(np.median(np.abs(percent - center)))
-    outside = np.abs(percent - center) > max(_OUTSIDE * spread, 1e-9)
+    distance = np.abs(percent - center)
+    spread = _MAD * float(np.median(distance))
+    outside = np.flatnonzero(distance > max(_OUTSIDE * spread, 1e-9))
     ax.axhspan(center - spread, center + spread, color=_BLUE, alpha=0.15, lw=0)
     ax.axhline(0, color="black", lw=0.9)
-    ax.plot(x, percent, "o", ms=3.5, mew=0, color=_BLUE, alpha=0.75)
+    ax.plot(x, percent, ms=3.5, **_DOTS)
     ax.plot(x[outside], percent[outside], "o", ms=7, mfc="none", mec=_ORANGE, mew=1.1)
-    _log_axis(ax, "x", x, _LABELS.get(chosen, "predicted loss" if against is None else chosen))
     ax.margins(y=0.12)
-    worst = np.argsort(-np.abs(percent - center))[: min(int(outside.sum()), _MOST_NAMED)]
-    _name_points(ax, x, percent, worst, [f"row {row}" for row in rows])
-    ax.set_ylabel("log predicted − log observed loss (%)")
-    count = f"; {outside.sum()} beyond {_OUTSIDE:g} spreads" if outside.any() else ""
-    ax.set_title(f"Residuals: robust spread {spread:.2g}%{count}")
+    _name_axis(ax, chosen)
+    outside = outside[np.argsort(-distance[outside], kind="stable")]
+    _name_points(ax, x[outside], percent[outside], [f"row {row}" for row in rows[outside]])
+    ax.set_ylabel("log predicted - log observed loss (%)")
+    count = f", {len(outside)} beyond {_OUTSIDE:g} spreads" if len(outside) else ""
+    ax.set_title(f"Residuals: spread {spread:.2g}%{count}", size="medium")
     return ax
 
 
@@ -139,7 +135,6 @@ def restarts(fit: Fit, *, ax: "Axes | None" = None) -> "Axes":
 
     Args:
         fit: a fit of one data set; the runs are not needed.
-        ax: where to draw.
 
     Raises:
         DataError: for a stack.
@@ -152,21 +147,20 @@ def restarts(fit: Fit, *, ax: "Axes | None" = None) -> "Axes":
     finite = np.asarray(found.value)[np.isfinite(found.value)]
     excess = np.maximum((finite - found.best) / scale, _LEAST_EXCESS)
     # A thousand steps per decade draw as well as a million restarts.
-    at, counts = np.unique(np.ceil(1e3 * np.log10(excess)) / 1e3, return_counts=True)
-    share = np.cumsum(counts) / len(found)
-    x = np.concatenate([[_LEAST_EXCESS], 10.0**at, [10 * max(10.0 ** at.max(initial=-1), 0.1)]])
-    share = np.concatenate([[0.0], share, share[-1:] if share.size else [0.0]])
-    ax.step(x, 100 * share, where="post", color=_BLUE, lw=1.8)
-    ax.axvline(HIT_TOLERANCE, color=_GRAY, ls="--", lw=1)
-    note = f" {found.hit_share:.1%} of {len(found):,}\n reach the optimum\n (to 10$^{{-6}}$)"
-    low = found.hit_share > 0.5
-    spot, how = (0.06, "bottom") if low else (0.97, "top")
-    ax.text(HIT_TOLERANCE, spot, note, transform=ax.get_xaxis_transform(), va=how)
-    _name_basins(ax, found.basins, scale, found.best)
-    ax.set(xscale="log", xlim=(x[0] / 2, x[-1]), ylim=(-3, 108), yticks=range(0, 101, 20))
-    ax.set_xlabel("excess of the objective over the best (relative)")
+    ends, counts = np.unique(np.ceil(1e3 * np.log10(excess)) / 1e3, return_counts=True)
+    share = 100 * np.concatenate([[0], np.cumsum(counts), [len(finite)]]) / len(found)
+    right = 10 * max(10.0 ** ends.max(initial=-1.0), 0.1)
+    ax.step([_LEAST_EXCESS, *10.0**ends, right], share, where="post", color=_BLUE, lw=1.8)
+    ax.axvline(found.tolerance, color=_GRAY, ls="--", lw=1)
+    note = f"{found.hit_share:.1%} of {len(found):,} reach\nthe optimum (to {{}})"
+    side = {"ha": "left"} if found.hit_share > 0.5 else {}
+    spot = (found.tolerance, 5 if side else 60)
+    _write(ax, note.format(_power_of_ten(found.tolerance)), *spot, (6 if side else -6, 0), **side)
+    _name_basins(ax, found, scale)
+    ax.set(xlim=(_LEAST_EXCESS / 2, right), ylim=(-3, 108), yticks=range(0, 101, 20))
+    _log_axis(ax, "x", "excess over the best objective (relative)", _power_of_ten)
     ax.set_ylabel("restarts at or below (%)")
-    ax.set_title("Where the restarts ended")
+    ax.set_title("Where the restarts ended", size="medium")
     return ax
 
 
@@ -177,17 +171,16 @@ def frontier(
     cost: FlopFunction | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Compute-optimal parameters N* and tokens D* over the budget C.
+    """Compute-optimal parameters N* and training tokens D* over the budget C.
 
-    The lines are dashed where the budget, N* or D* lies outside the runs. Numbers along the lines
-    are tokens per parameter. Faint points are the runs. Bands are drawn if the source has them.
+    The lines are dashed where the budget, N* or D* lies outside the runs, whose N and D are the
+    faint points. Bands are drawn if the source has them.
 
     Args:
         source: a fit of one data set of a law in N and D, or a `Frontier`. A `Frontier` does not
             know the runs: its lines are solid throughout.
         flop: budgets, in FLOPs; default: from the smallest run to 100 times the largest.
         cost: ``cost(N, D)`` in FLOPs; default 6 N D.
-        ax: where to draw.
 
     Raises:
         DataError: for a stack, or `flop` or `cost` given with a `Frontier`.
@@ -198,48 +191,52 @@ def frontier(
     Example:
         >>> frontier(fit, flop=np.geomspace(1e18, 1e26, 60))
     """
-    cost_of = six_nd if cost is None else cost
     if isinstance(source, Frontier):
         if flop is not None or cost is not None:
             raise DataError("a Frontier has its budgets and cost; give flop and cost with a fit")
-        line, seen = source, None
+        line, seen = source, {}
     else:
-        if set(_single(source).law.inputs) != {"N", "D"}:
-            raise LawError(f"law {source.law.name!r} is not a law in N and D: it has no frontier")
-        seen = _seen(source, cost_of)
-        flop = _default_budgets(source, seen, cost_of) if flop is None else flop
-        line = allocate(source, flop=np.atleast_1d(np.asarray(flop, float)), cost=cost_of)
-    order = np.argsort(np.ravel(np.asarray(line.flop)))
+        seen = _seen(source, cost or six_nd)
+        if flop is None:
+            flop = np.geomspace(seen["C"].min(), 100 * seen["C"].max(), 121)
+        line = allocate(source, flop=np.asarray(flop, float), cost=cost or six_nd)
+    order = np.argsort(np.ravel(line.flop))
     C, N, D = (np.ravel(np.asarray(v, float))[order] for v in (line.flop, line.N, line.D))
-    known = _within(source, seen, C, N, D)
+    known = np.ones(len(C), bool)
+    for values, name in ((C, "C"), (N, "N"), (D, "D")):
+        if name in seen:
+            low, high = seen[name].min() * (1 - 1e-9), seen[name].max() * (1 + 1e-9)
+            known &= (values >= low) & (values <= high)
     ax = _axes(ax)
     for name, values, color in (("N", N, _BLUE), ("D", D, _ORANGE)):
-        if seen is not None:
-            ax.plot(seen["C"], seen[name], "o", ms=2.5, mew=0, color=color, alpha=0.25)
+        if isinstance(source, Fit) and source.runs is not None:
+            ax.plot(seen["C"], seen[name], ms=2.5, **{**_DOTS, "color": color, "alpha": 0.25})
         if name in line.bands:
             low, high = (np.ravel(np.asarray(v, float))[order] for v in line.bands[name])
             ax.fill_between(C, low, high, color=color, alpha=0.18, lw=0)
         ax.plot(C, values, color=color, lw=1.4, ls=(0, (4, 3)), zorder=3)
         ax.plot(C, np.where(known, values, np.nan), color=color, lw=2.2, zorder=3)
-    xs = C if seen is None else np.concatenate([C, seen["C"]])
-    _log_axis(ax, "x", xs, "training compute C (FLOPs)", flops=True)
-    ys = np.concatenate([N, D] if seen is None else [N, D, seen["N"], seen["D"]])
-    _log_axis(ax, "y", ys, "parameters N*, tokens D*")
-    _name_lines(ax, C, N, D)
-    partly = " (dashed: beyond the runs)" if not known.all() else ""
-    ax.set_title(f"Compute-optimal sizes{partly}")
+        _write(ax, f"{name}*", C[-1], values[-1], (-4, 6), color=color, weight="bold")
+    for i in np.unique([len(C) // 4, len(C) // 2, (4 * len(C)) // 5]):
+        ax.plot([C[i], C[i]], [N[i], D[i]], color=_GRAY, lw=0.8, ls=":")
+        _write(ax, f"D*/N* = {D[i] / N[i]:.3g}", C[i], max(N[i], D[i]), (2, 5))
+    ax.margins(y=0.1)
+    _log_axis(ax, "x", "training compute C (FLOPs)", _power_of_ten)
+    _log_axis(ax, "y", "parameters N*, training tokens D*", _count)
+    beyond = "" if known.all() else " (dashed: beyond the runs)"
+    ax.set_title(f"Compute-optimal sizes{beyond}", size="medium")
     return ax
 
 
 def summary(fit: Fit, *, title: str | None = None) -> "Figure":
     """Four panels: data against fit, residuals, restarts, frontier.
 
-    For a law that is not one in N and D, predicted against observed loss stands in for the panels
-    it cannot have. The figure is 1600 x 1200 pixels when saved and unknown to `pyplot`.
+    Residuals over an input stand in for a panel that the law cannot have. The figure is
+    1600 x 1200 pixels when saved, and `pyplot` knows nothing of it.
 
     Args:
         fit: a fit of one data set, with its runs.
-        title: heading; default the law and its formula.
+        title: heading; default the law, its formula and the number of runs.
 
     Raises:
         DataError: for a stack or a fit without its runs.
@@ -249,17 +246,203 @@ def summary(fit: Fit, *, title: str | None = None) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    _table(fit)
-    figure = Figure(figsize=(32 / 3, 8), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]
-    axes = figure.subplots(2, 2)
-    inputs = fit.law.inputs
+    inputs = _table(fit)[0]
+    figure = Figure(figsize=(32 / 3, 8), dpi=150)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    panels = [cell.subplots() for cell in figure.subfigures(2, 2).flat]
     if len(inputs) == 1 or set(inputs) == {"N", "D"}:
-        isoflop(fit, ax=axes[0, 0])
+        isoflop(fit, ax=panels[0])
     else:
-        _agreement(fit, axes[0, 0])
-    residuals(fit, ax=axes[0, 1])
-    restarts(fit, ax=axes[1, 0])
-    _last_panel(fit, axes[1, 1])
-    figure.suptitle(title if title is not None else f"{fit.law.name}: {fit.law.formula}")
+        residuals(fit, ax=panels[0], against=fit.law.inputs[0])
+    residuals(fit, ax=panels[1])
+    restarts(fit, ax=panels[2])
+    try:
+        frontier(fit, ax=panels[3])
+    except LawError:  # other inputs, or a fit whose loss has no minimum along a budget
+        residuals(fit, ax=panels[3], against=fit.law.inputs[-1])
+    heading = f"{fit.law.name}: {fit.law.formula} ({fit.n_runs} runs)"
+    figure.suptitle(heading if title is None else title)
     return figure
+
+
+def _learning_curve(fit: Fit, x: np.ndarray, loss: np.ndarray, ax: "Axes") -> "Axes":
+    name, grid = fit.law.inputs[0], _around(x)
+    ax.plot(x, loss, ms=4, label="runs", **_DOTS)
+    ax.plot(grid, predict(fit, **{name: grid}).mean, color=_ORANGE, lw=1.8, label="fit")
+    floor = float(fit.params.get("E", 0.0))
+    if floor > 1e-2 * loss.min():  # below that it is no visible part of any loss
+        ax.axhline(floor, color=_GRAY, ls="--", lw=1.1, label=f"floor E = {floor:.4g}")
+    _name_axis(ax, name)
+    _loss_axis(ax, loss)
+    ax.legend(frameon=False)
+    ax.set_title("Loss over scale", size="medium")
+    return ax
+
+
+def _single(fit: Fit) -> Fit:
+    if fit.sets is not None:
+        raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
+    return fit
+
+
+def _table(fit: Fit) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Inputs, loss and row number (from 1) of the runs that count."""
+    runs = _single(fit).runs
+    if runs is None:
+        raise DataError("this fit was loaded without its runs; use load(path, runs=runs)")
+    rows = np.flatnonzero(np.asarray(runs.weight) > 0)
+    inputs = {name: np.asarray(runs.inputs[name], float)[rows] for name in fit.law.inputs}
+    return inputs, np.asarray(runs.loss, float)[rows], rows + 1
+
+
+def _seen(fit: Fit, cost: FlopFunction) -> dict[str, np.ndarray]:
+    """Inputs and compute of the runs, or the corners of their range if they are not at hand."""
+    ranges = {name: np.asarray(ends, float) for name, ends in _single(fit).ranges.items()}
+    if set(ranges) != {"N", "D"}:
+        raise LawError(f"law {fit.law.name!r} is not one in N and D, so it has no frontier")
+    seen = ranges if fit.runs is None else _table(fit)[0]
+    return {**seen, "C": np.asarray(cost(seen["N"], seen["D"]), float)}
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(layout="constrained")[1]
+    return ax
+
+
+def _budgets(C: np.ndarray, budgets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Budgets, and the index of the nearest one for every run."""
+    ranked = np.sort(np.log(C))
+    groups = np.split(ranked, 1 + np.flatnonzero(np.diff(ranked) > 0.1))
+    tight = max(float(np.ptp(group)) for group in groups) < 0.2
+    if budgets is not None:
+        centers = np.log(np.unique(np.asarray(budgets, float)))
+    elif tight and len(groups) <= len(C) // 3:
+        centers = np.array([np.median(group) for group in groups])
+    else:
+        edges = np.linspace(*ranked[[0, -1]], int(np.clip(len(C) // 4, 1, _MOST_BUDGETS)) + 1)
+        bins = np.split(ranked, np.searchsorted(ranked, edges[1:-1]))
+        centers = np.array([np.median(group) for group in bins if len(group)])
+    return np.exp(centers), np.abs(np.log(C)[:, None] - centers).argmin(axis=1)
+
+
+def _minima(fit: Fit, budgets: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(allocate(fit, flop=budgets).N, float)
+    except LawError:  # no minimum along the budgets: there is nothing to mark
+        return np.full(len(budgets), np.nan)
+
+
+def _at_budget(fit: Fit, N: Any, budget: float) -> Any:
+    return predict(fit, N=N, D=budget / (6 * N)).mean
+
+
+def _around(x: np.ndarray) -> np.ndarray:
+    """A grid over the runs of one curve, and over at least half a decade."""
+    low, high = np.log10(x.min()), np.log10(x.max())
+    pad = max(0.04, 0.25 - (high - low) / 2)
+    return np.logspace(low - pad, high + pad, 120)
+
+
+def _color_scale(values: np.ndarray) -> "tuple[Normalize, Colormap]":
+    """Viridis without its pale end, over the logarithm."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    shades = colormaps["viridis"](np.linspace(0, 0.9, 64))
+    norm = LogNorm(float(values.min()) / 1.05, float(values.max()) * 1.05)
+    return norm, LinearSegmentedColormap.from_list("budget", shades)
+
+
+def _color_bar(ax: "Axes", norm: "Normalize", shades: "Colormap", budgets: np.ndarray) -> None:
+    """A color bar in FLOPs, with a stroke at the budget of each curve."""
+    from matplotlib.cm import ScalarMappable
+
+    bar = ax.figure.colorbar(ScalarMappable(norm, shades), ax=ax, pad=0.02, aspect=30)
+    bar.ax.hlines(budgets, 0, 1, color="white", lw=1)
+    _log_axis(bar.ax, "y", _LABELS["C"], _power_of_ten)
+
+
+def _name_axis(ax: "Axes", name: str) -> None:
+    _log_axis(ax, "x", _LABELS.get(name, name), _power_of_ten if name == "C" else _count)
+
+
+def _loss_axis(ax: "Axes", loss: np.ndarray) -> None:
+    ax.set_ylabel("loss")
+    if loss.max() > 3 * loss.min():
+        _log_axis(ax, "y", "loss", _count)
+
+
+def _log_axis(ax: "Axes", which: str, label: str, write: Callable[[float], str]) -> None:
+    """Logarithmic scale with few, round, readable ticks."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set(**{f"{which}scale": "log", f"{which}label": label})
+    axis: Axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = sorted(axis.get_view_interval())
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.array([])
+    for multiples in _MULTIPLES:
+        ticks = np.outer(decades, multiples).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) >= (2 if write is _power_of_ten else 4):
+            break
+    ticks = ticks[:: 1 + len(ticks) // 9]
+    axis.set_ticks(ticks, labels=[write(float(tick)) for tick in ticks])
+    axis.set_minor_locator(LogLocator(subs=range(2, 10)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _count(value: float) -> str:
+    """70M, 1.5B, 2T: how the field writes parameters and tokens."""
+    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if scale * (1 - 1e-9) <= value < 1e15:
+            return f"{value / scale:.6g}{suffix}"
+    return f"{value:g}" if 1e-3 <= value < 1e6 else _power_of_ten(value)
+
+
+def _power_of_ten(value: float) -> str:
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    factor = f"{value / 10.0**exponent:.3g}"
+    lead = "" if factor == "1" else rf"{factor} \times "
+    return rf"${lead}10^{{{exponent}}}$"
+
+
+def _write(ax: "Axes", text: str, x: Any, y: Any, shift: tuple[float, float], **how: Any) -> None:
+    """Text whose right end lies near a point."""
+    how = {"ha": "right", "fontsize": "small", **how}
+    ax.annotate(text, (float(x), float(y)), shift, textcoords="offset points", **how)
+
+
+def _name_points(ax: "Axes", x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
+    """Names beside the first few points, without those that would cover a point or a name."""
+    from matplotlib.transforms import Bbox
+
+    ax.get_ylim()  # settles the limits, which the transform below does not do
+    unit = ax.figure.dpi / 72
+    points = ax.transData.transform(np.column_stack([x, y])) / unit
+    frame = Bbox(ax.bbox.extents.reshape(2, 2) / unit)
+    taken = [Bbox.from_bounds(*(point - 4), 8, 8) for point in points]
+    for i, name in list(enumerate(names))[:_MOST_NAMED]:
+        width = 4.6 * len(name)
+        for shift in ((6, 3), (6, -10), (-6 - width, 3), (-6 - width, -10), (-width / 2, 7)):
+            box = Bbox.from_bounds(*(points[i] + shift), width, 9)
+            whole = frame.x0 < box.x0 and frame.y0 < box.y0
+            whole = whole and box.x1 < frame.x1 and box.y1 < frame.y1
+            if whole and not box.count_overlaps(taken):
+                _write(ax, name, x[i], y[i], shift, ha="left")
+                taken.append(box)
+                break
+
+
+def _name_basins(ax: "Axes", found: Any, scale: float) -> None:
+    """Say at each other optimum how many restarts it holds, and which terms vanish there."""
+    reached = 100 * np.cumsum(found.basins["share"].to_numpy(float))
+    for row, share in zip(found.basins.itertuples(), reached, strict=True):
+        excess = (row.objective - found.best) / scale
+        rest = "failed" in row.dead  # the last row gathers what is no optimum of its own
+        if found.tolerance < excess < np.inf and row.share >= 0.02 and not rest:
+            dead = f"{row.dead} dead, " if row.dead else ""
+            _write(ax, f"{dead}{row.share:.0%}", excess, share, (-5, 3))

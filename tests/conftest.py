@@ -1,0 +1,51 @@
+"""Double precision, two virtual devices, no pictures on a screen, no global random state."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import cases
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxscale as js
+
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="session")
+def key():
+    return jax.random.key(20260714)
+
+
+@pytest.fixture(scope="session")
+def chinchilla_runs():
+    """The 240 rows of the Chinchilla replication."""
+    frame = pd.read_csv(cases.data_path("chinchilla_epoch.csv"))
+    runs = js.Runs.from_frame(frame, loss="loss_nats", N="params", D="tokens")
+    return js.drop_top(runs, 5)
+
+
+@pytest.fixture(scope="session")
+def chinchilla_fit(chinchilla_runs, key):
+    """The replication's fit, from 10,000 default starts."""
+    return js.fit(js.laws.chinchilla, chinchilla_runs, restarts=10_000, key=key)
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """60 noisy runs of a known Chinchilla law, and the law's parameters."""
+    rng = np.random.default_rng(3)
+    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+    N, D = np.exp(rng.uniform(np.log([[1e7], [1e9]]), np.log([[1e10], [1e12]]), (2, 60)))
+    loss = np.asarray(js.laws.chinchilla(N, D, **truth)) * np.exp(0.01 * rng.normal(size=60))
+    return js.Runs.from_arrays(N=N, D=D, loss=loss), truth
+
+
+@pytest.fixture(scope="session")
+def simulated_fit(simulated, key):
+    runs, _ = simulated
+    return js.fit(js.laws.chinchilla, runs, restarts=128, key=key)

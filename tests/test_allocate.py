@@ -1,0 +1,118 @@
+"""allocate() and flops: closed forms, brute force and derivatives agree."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import jaxscale as js
+from jaxscale import flops
+
+BUDGETS = np.array([1e18, 1e21, 5.76e23])
+
+
+def brute_force(fit, cost, budget):
+    """Dense search over log N, then golden section; D by root finding."""
+
+    def loss(log_n):
+        N = np.exp(log_n)
+        log_d = scipy.optimize.brentq(lambda d: np.log(cost(N, np.exp(d)) / budget), -20, 120)
+        return float(fit.law(N, np.exp(log_d), **fit.params))
+
+    grid = np.linspace(np.log(1e4), np.log(1e16), 400)
+    best = int(np.argmin([loss(x) for x in grid]))
+    found = scipy.optimize.minimize_scalar(
+        loss, bracket=(grid[best - 1], grid[best], grid[best + 1]), options={"xtol": 1e-9}
+    )
+    return np.exp(found.x), found.fun
+
+
+def attention_cost(N, D):
+    """6 N D plus a context term that grows as the two-thirds power of N."""
+    return 6 * N * D + 4e3 * N ** (2 / 3) * D
+
+
+def quadratic_cost(N, D):
+    """Not linear in D."""
+    return 6 * N * D * (1 + 0.1 * jnp.log1p(D / 1e10))
+
+
+@pytest.mark.parametrize("cost", [flops.six_nd, attention_cost, quadratic_cost])
+def test_against_brute_force(simulated_fit, cost):
+    frontier = js.allocate(simulated_fit, flop=BUDGETS, cost=cost)
+    np.testing.assert_allclose(cost(frontier.N, frontier.D), BUDGETS, rtol=1e-10)
+    for i, budget in enumerate(BUDGETS):
+        N, loss = brute_force(simulated_fit, cost, budget)
+        np.testing.assert_allclose(frontier.N[i], N, rtol=2e-4)  # a flat minimum: sqrt of 1e-9
+        assert float(frontier.loss[i]) <= loss * (1 + 1e-12)
+
+
+def test_closed_form_and_numeric_agree(simulated_fit):
+    closed = js.allocate(simulated_fit, flop=BUDGETS)
+    numeric = js.allocate(simulated_fit, flop=BUDGETS, cost=lambda N, D: 6 * N * D)
+    np.testing.assert_allclose(numeric.N, closed.N, rtol=1e-9)
+    np.testing.assert_allclose(numeric.D, closed.D, rtol=1e-9)
+    np.testing.assert_allclose(closed.tokens_per_parameter, closed.D / closed.N)
+
+
+@pytest.mark.parametrize("cost", [flops.six_nd, attention_cost])
+def test_derivatives_by_budget_and_parameter(simulated_fit, cost):
+    def log_size(log_c, alpha):
+        params = {**simulated_fit.params, "alpha": alpha}
+        fit = dataclasses.replace(simulated_fit, params=params)
+        return jnp.log(js.allocate(fit, flop=jnp.exp(log_c), cost=cost).N)
+
+    at = (np.log(1e22), float(simulated_fit.params["alpha"]))
+    exact = jax.grad(log_size, argnums=(0, 1))(*at)
+    h = 1e-4
+    for i in range(2):
+        step = np.eye(2)[i] * h
+        numeric = (log_size(*(at + step)) - log_size(*(at - step))) / (2 * h)
+        np.testing.assert_allclose(exact[i], numeric, rtol=1e-5)
+    if cost is flops.six_nd:
+        np.testing.assert_allclose(exact[0], simulated_fit.derived["a"], rtol=1e-9)
+
+
+def test_frame_and_notes(simulated_fit):
+    frontier = js.allocate(simulated_fit, flop=BUDGETS)
+    columns = ["flop", "N", "D", "tokens_per_parameter", "loss"]
+    assert list(frontier.frame().columns) == columns
+    assert any("largest N" in note for note in frontier.notes)
+
+
+def test_refusals(simulated_fit, key):
+    with pytest.raises(js.DataError, match="positive FLOPs"):
+        js.allocate(simulated_fit, flop=-1.0)
+    x = np.geomspace(1e6, 1e9, 20)
+    one = js.fit(
+        js.laws.power_law, js.Runs.from_arrays(x=x, loss=5 * x**-0.1), restarts=16, key=key
+    )
+    with pytest.raises(js.LawError, match="N and D"):
+        js.allocate(one, flop=1e21)
+    for bad in ({"alpha": -0.3}, {"beta": -0.1}):
+        params = {**simulated_fit.params, **bad}
+        for cost in (flops.six_nd, attention_cost):
+            with pytest.raises(js.LawError, match="no compute-optimal size"):
+                js.allocate(dataclasses.replace(simulated_fit, params=params), flop=1e21, cost=cost)
+
+
+def test_flops_conventions():
+    """Numbers worked out by hand for a 2-layer model, and limits in which conventions agree."""
+    assert flops.six_nd(10, 20) == 1200
+    assert flops.kaplan(1, n_layer=2, d_model=8) == 6 * 12 * 2 * 64
+    assert flops.kaplan(1, n_layer=2, d_model=8, n_ctx=16) == 6 * (12 * 2 * 64) + 6 * 2 * 16 * 8
+    assert flops.with_head(5, N_nonembedding=100, d_model=8, vocab=50) == 6 * 5 * 500
+    per_layer = 6 * 8 * 8 + 2 * 16 * 8 + 3 * 2 * 16 + 2 * 16 * 8 + 2 * 8 * 8 + 4 * 8 * 32
+    forward = 2 * 50 * 8 + 2 * per_layer + 2 * 8 * 50
+    shape = {"n_layer": 2, "d_model": 8, "d_ff": 32, "n_head": 2, "d_key": 4, "vocab": 50}
+    assert flops.hoffmann(1, n_ctx=16, **shape) == 3 * forward
+    # A wide model with a short context and a small vocabulary: all conventions meet at 6 N D.
+    d, n = 16_384, 100
+    wide = flops.hoffmann(
+        1, n_layer=n, d_model=d, d_ff=4 * d, n_head=128, d_key=128, n_ctx=32, vocab=100
+    )
+    assert wide / flops.six_nd(12 * n * d**2, 1) == pytest.approx(1.0, rel=2e-3)
+    assert wide / flops.kaplan(1, n_layer=n, d_model=d, n_ctx=32) == pytest.approx(1.0, rel=2e-3)

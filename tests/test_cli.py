@@ -1,0 +1,201 @@
+"""The command: its main path on real rows, and one sentence with exit code 2 for bad input."""
+
+import json
+import subprocess
+import sys
+
+import cases
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxscale as js
+from jaxscale._cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder; returns exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["jaxscale", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path, simulated):
+    """The simulated runs as a CSV file, for tests that break it."""
+    frame = simulated[0].frame()[["N", "D", "loss"]]
+    path = tmp_path / "runs.csv"
+    frame.to_csv(path, index=False)
+    return path, frame
+
+
+def test_main_path_on_the_chinchilla_rows(run, tmp_path):
+    source = cases.data_path("chinchilla_epoch.csv")
+    code, out, err = run(
+        "fit", source, "--law", "chinchilla", "--loss", "loss_nats", "--N", "params",
+        "--D", "tokens", "--drop-top", "5", "--out", "result",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    for part in ("1.81722", "477.826", "restarts reach this optimum", "Verdict", "1e+23"):
+        assert part in out
+    folder = tmp_path / "result"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "fit.json", "fit.png", "parameters.csv", "restarts.csv", "runs.csv", "frontier.csv",
+    }  # fmt: skip
+    content = json.loads((folder / "fit.json").read_text())
+    assert content["value"] <= 1.0182740e-3 * (1 + 1e-6)
+    assert content["data"]["runs"] == 240
+    runs = pd.read_csv(folder / "runs.csv")
+    assert runs["row"].min() == 6  # the file's first five rows were dropped
+    np.testing.assert_allclose(np.log(runs.predicted / runs.loss), runs.residual, atol=1e-12)
+    assert (folder / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+    code, out, _ = run("predict", "result/fit.json", "--N", "1B,70e9", "--D", "1.4T")
+    assert code == 0
+    assert "1.97337" in out
+    assert "4.33 times the largest N" in out
+    code, out, _ = run(
+        "allocate", "result/fit.json", "--flop", "1e21,5.76e23", "--out", "frontier.csv"
+    )
+    assert code == 0
+    frontier = pd.read_csv(tmp_path / "frontier.csv")
+    assert frontier["N"][1] == pytest.approx(7.319e10, rel=1e-3)
+    assert f"{frontier['N'][0]:.6g}" in out
+
+
+def test_without_a_file_it_fits_the_shipped_runs(run):
+    code, out, err = run("fit", "--restarts", "64")
+    assert (code, err) == (0, "")
+    assert "the shipped runs" in out
+    assert "Converged" in out
+
+
+def test_a_law_in_one_input(run, tmp_path):
+    x = np.geomspace(10, 1e5, 20)
+    loss = np.asarray(js.laws.power_law(x, A=3.0, alpha=0.2))
+    pd.DataFrame({"images": x, "error": loss}).to_csv(tmp_path / "curve.csv", index=False)
+    code, out, _ = run(
+        "fit", "curve.csv", "--law", "power_law", "--x", "images", "--loss", "error",
+        "--restarts", "16",
+    )  # fmt: skip
+    assert code == 0
+    assert "0.2" in out
+    assert "Compute-optimal" not in out
+    code, out, _ = run("predict", "jaxscale-fit/fit.json", "--x", "1000")
+    assert code == 0
+    assert f"{3.0 * 1000**-0.2:.6g}" in out
+
+
+def test_laws_lists_the_catalogue(run):
+    code, out, _ = run("laws")
+    assert code == 0
+    for name in js.laws.names():
+        assert name in out
+
+
+def break_with(column, value):
+    def edit(frame):
+        frame = frame.astype(object)
+        frame.loc[2, column] = value
+        return frame
+
+    return edit
+
+
+BROKEN = {
+    "nan": (break_with("loss", "nan"), ["row 3", "'loss'", "no value"]),
+    "empty cell": (break_with("D", ""), ["row 3", "'D'", "no value"]),
+    "infinite": (break_with("N", "inf"), ["row 3", "'N'", "inf"]),
+    "zero": (break_with("N", 0), ["row 3", "'N'", "greater than zero"]),
+    "negative": (break_with("loss", -1.0), ["row 3", "'loss'", "greater than zero"]),
+    "text": (break_with("D", "2e10 tok"), ["row 3", "'D'", "not a number"]),
+    "missing column": (lambda f: f.drop(columns="D"), ["'D'", "N, loss"]),
+    "few rows": (lambda f: f.iloc[:4], ["4 runs", "5 parameters"]),
+    "constant D": (lambda f: f.assign(D=2e10), ["D is 2e+10 in every run", "B and beta"]),
+    "a ray": (lambda f: f.assign(D=20 * f.N), ["D = 20 N in every run", "alpha"]),
+    "duplicates": (lambda f: pd.concat([f, f.iloc[[4]]]), ["row 61 repeats row 5", "drop"]),
+    "no rows": (lambda f: f.iloc[:0], ["no rows"]),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_bad_tables(run, table, tmp_path, kind):
+    path, frame = table
+    edit, said = BROKEN[kind]
+    edit(frame).to_csv(path, index=False)
+    code, out, err = run("fit", "runs.csv", "--restarts", "16")
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    for part in ["runs.csv", *said]:
+        assert part in err
+    assert list(tmp_path.iterdir()) == [path]  # nothing was written
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not a CSV"),
+        (b"hello\nworld\n", "the columns are: hello"),
+    ],
+)
+def test_files_that_are_no_table(run, tmp_path, content, said):
+    (tmp_path / "runs.csv").write_bytes(content)
+    code, _, err = run("fit", "runs.csv")
+    assert code == 2
+    assert "runs.csv" in err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fit", "nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["fit", "runs.csv", "--law", "chinchila"], "chinchilla"),
+        (["fit", "runs.csv", "--x", "N"], "no input x"),
+        (["fit", "runs.csv", "--delta", "-1"], "delta"),
+        (["fit", "runs.csv", "--drop-top", "60"], "60 highest losses"),
+        (["fit", "runs.csv", "--restarts", "0"], "restarts"),
+        (["fit", "runs.csv", "--duplicates", "maybe"], "duplicates"),
+        (["fit", "runs.csv", "--out", "runs.csv"], "not a folder"),
+        (["predict", "runs.csv", "--N", "1"], "not a fit"),
+        (["predict", "nowhere.json", "--N", "1"], "no such file"),
+        (["allocate", "nowhere.json", "--flop", "a lot"], "not a number"),
+    ],
+)
+def test_bad_requests(run, table, arguments, said):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_predict_names_missing_inputs(run, simulated_fit, tmp_path):
+    js.save(tmp_path / "fit.json", simulated_fit)
+    code, _, err = run("predict", "fit.json", "--N", "1e9")
+    assert code == 2
+    assert "N, D" in err
+
+
+def test_entry_points():
+    """As a shell starts it: version, help, and an error without a traceback."""
+    command = [sys.executable, "-m", "jaxscale"]
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == js.__version__
+    failed = subprocess.run([*command, "fit", "nowhere.csv"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr == "jaxscale: nowhere.csv: there is no such file\n"

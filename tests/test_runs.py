@@ -1,0 +1,136 @@
+"""Runs: what is accepted, what is refused, and that a refusal names file, column and row."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import jaxscale as js
+
+GOOD = pd.DataFrame({"n": [1e8, 2e8, 4e8], "d": [1e9, 4e9, 2e9], "loss": [3.0, 2.8, 2.7]})
+COLUMNS = {"N": "n", "D": "d", "loss": "loss"}
+
+
+@pytest.mark.parametrize("convert", [lambda f: f, pl.from_pandas, pa.Table.from_pandas])
+def test_every_kind_of_frame_gives_the_same_runs(convert):
+    runs = js.Runs.from_frame(convert(GOOD), **COLUMNS)
+    np.testing.assert_array_equal(runs.inputs["N"], GOOD["n"])
+    np.testing.assert_array_equal(runs.loss, GOOD["loss"])
+    np.testing.assert_array_equal(runs.weight, np.ones(3))
+    assert runs.digest() == js.Runs.from_frame(GOOD, **COLUMNS).digest()
+
+
+def test_csv_semicolons_tabs_and_a_byte_order_mark(tmp_path):
+    expected = js.Runs.from_frame(GOOD, **COLUMNS).digest()
+    for separator in (",", ";", "\t"):
+        path = tmp_path / "runs.csv"
+        path.write_text("\ufeff" + GOOD.to_csv(index=False, sep=separator), encoding="utf-8")
+        assert js.Runs.from_csv(path, **COLUMNS).digest() == expected
+
+
+def broken(column, value, row=1):
+    frame = GOOD.astype(object)
+    frame.loc[row, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (broken("loss", float("nan")), ["'loss'", "row 2", "no value"]),
+        (broken("loss", None), ["'loss'", "row 2", "no value"]),
+        (broken("n", float("inf")), ["'n'", "row 2", "inf"]),
+        (broken("n", 0.0), ["'n'", "row 2", "greater than zero"]),
+        (broken("d", -5.0, row=2), ["'d'", "row 3", "greater than zero"]),
+        (broken("loss", -0.1), ["'loss'", "row 2", "greater than zero"]),
+        (broken("d", "4e9 tokens"), ["'d'", "row 2", "4e9 tokens", "not a number"]),
+        (GOOD.drop(columns="d"), ["'d'", "D", "n, loss"]),
+        (GOOD.iloc[:0], ["no rows"]),
+        (pd.concat([GOOD, GOOD.iloc[[1]]]), ["row 4 repeats row 2", "duplicates"]),
+    ],
+)
+def test_bad_rows_are_named(frame, said):
+    with pytest.raises(js.DataError) as error:
+        js.Runs.from_frame(frame, source="runs.csv", **COLUMNS)
+    for part in ["runs.csv", *said]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"\n\n", "empty"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not a CSV"),
+        (b"\xff\xfe\xfa binary \xc3\x28", "not a CSV"),
+        (b"n,d,loss\n1,2,3\n1,2,3,4,5\n", "not a CSV"),
+    ],
+)
+def test_files_that_are_no_table_are_refused(tmp_path, content, said):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(content)
+    with pytest.raises(js.DataError, match=said) as error:
+        js.Runs.from_csv(path, **COLUMNS)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "nowhere.csv", tmp_path):
+        with pytest.raises(js.DataError, match="no such file"):
+            js.Runs.from_csv(path, **COLUMNS)
+
+
+def test_text_without_a_table_names_the_columns_it_has(tmp_path):
+    path = tmp_path / "notes.csv"
+    path.write_text("dear diary\ntoday we trained a model\n")
+    with pytest.raises(js.DataError, match="dear diary"):
+        js.Runs.from_csv(path, **COLUMNS)
+
+
+def test_duplicates_can_be_kept_or_dropped():
+    frame = pd.concat([GOOD, GOOD.iloc[[1]]])
+    assert len(js.Runs.from_frame(frame, duplicates="keep", **COLUMNS)) == 4
+    dropped = js.Runs.from_frame(frame, duplicates="drop", **COLUMNS)
+    assert dropped.digest() == js.Runs.from_frame(GOOD, **COLUMNS).digest()
+    # Rows that differ in any column, such as a seed, are different runs.
+    frame["seed"] = range(4)
+    assert len(js.Runs.from_frame(frame, **COLUMNS)) == 4
+
+
+def test_weights_and_clusters():
+    frame = GOOD.assign(w=[1.0, 0.0, 2.0], model=["b", "a", "b"])
+    runs = js.Runs.from_frame(frame, weight="w", cluster="model", **COLUMNS)
+    np.testing.assert_array_equal(runs.cluster, [1, 0, 1])
+    np.testing.assert_array_equal(runs.weight, [1, 0, 2])
+    with pytest.raises(js.DataError, match="weights"):
+        js.Runs.from_frame(frame.assign(w=[1.0, -1.0, 1.0]), weight="w", **COLUMNS)
+
+
+def test_columns_of_different_length_are_refused():
+    with pytest.raises(js.DataError, match="length"):
+        js.Runs.from_arrays(N=[1.0, 2.0], D=[1.0, 2.0, 3.0], loss=[1.0, 2.0])
+
+
+def test_drop_top_takes_the_highest_losses_and_keeps_the_order():
+    runs = js.Runs.from_frame(GOOD, **COLUMNS)
+    np.testing.assert_array_equal(js.drop_top(runs, 1).loss, [2.8, 2.7])
+    assert js.drop_top(runs, 0).digest() == runs.digest()
+    for k in (-1, 3):
+        with pytest.raises(js.DataError, match="drop"):
+            js.drop_top(runs, k)
+
+
+def test_a_stack_pads_and_gives_its_members_back():
+    runs = js.Runs.from_frame(GOOD, **COLUMNS)
+    shorter = runs.take([0, 2])
+    stack = js.Runs.stack({"a": runs, "b": shorter})
+    assert stack.loss.shape == (2, 3)
+    assert stack["a"].digest() == runs.digest()
+    assert stack["b"].digest() == shorter.digest()
+    assert len(stack.frame()) == 5
+    with pytest.raises(js.DataError):
+        stack["c"]
+    with pytest.raises(js.DataError):
+        js.Runs.stack({})

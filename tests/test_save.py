@@ -1,0 +1,100 @@
+"""save and load: every bit comes back, damage is noticed, nothing is half-written."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxscale as js
+from jaxscale._save import write_text
+
+
+def test_round_trip_is_exact(simulated, simulated_fit, tmp_path):
+    path = tmp_path / "deep" / "fit.json"
+    js.save(path, simulated_fit)
+    loaded = js.load(path, runs=simulated[0])
+    for name, value in simulated_fit.params.items():
+        assert float(loaded.params[name]) == float(value)
+    assert loaded.value == simulated_fit.value
+    assert repr(loaded.objective) == repr(simulated_fit.objective)
+    assert loaded.verdict == simulated_fit.verdict
+    assert loaded.restarts.hit_share == simulated_fit.restarts.hit_share
+    assert len(loaded.restarts) == len(simulated_fit.restarts)
+    assert repr(loaded) == repr(simulated_fit)
+    np.testing.assert_array_equal(loaded.residuals(), simulated_fit.residuals())
+    a, b = (js.predict(f, N=7e10, D=1.4e12) for f in (loaded, simulated_fit))
+    assert float(a.mean) == float(b.mean)
+    assert a.notes == b.notes
+
+
+def test_the_file_is_plain_json_in_physical_units(simulated_fit, tmp_path):
+    js.save(tmp_path / "fit.json", simulated_fit)
+    content = json.loads((tmp_path / "fit.json").read_text())
+    assert content["params"]["A"] == float(simulated_fit.params["A"])
+    assert content["data"]["sha256"] == simulated_fit.digest
+    assert content["versions"]["jax"]
+    assert content["objective"] == {"name": "LogHuber", "delta": 0.001}
+
+
+def test_without_its_runs_a_fit_predicts_but_has_no_residuals(simulated_fit, tmp_path):
+    js.save(tmp_path / "fit.json", simulated_fit)
+    loaded = js.load(tmp_path / "fit.json")
+    assert jnp.isfinite(js.allocate(loaded, flop=1e21).N)
+    with pytest.raises(js.DataError, match="without its runs"):
+        loaded.residuals()
+
+
+def test_other_runs_are_refused(simulated, simulated_fit, tmp_path):
+    js.save(tmp_path / "fit.json", simulated_fit)
+    with pytest.raises(js.DataError, match="not the runs that were fitted"):
+        js.load(tmp_path / "fit.json", runs=simulated[0].take(np.arange(10)))
+
+
+def test_a_custom_law_must_be_given(simulated, key, tmp_path):
+    @js.law(
+        E=js.positive(0.5, 3.0), A=js.positive(0.1, 3, unit="N**gamma"), gamma=js.real(0.05, 1.5)
+    )
+    def single_power(N, *, E, A, gamma):
+        """L(N) = E + A N^-gamma"""
+        return E + A * N**-gamma
+
+    fit = js.fit(single_power, simulated[0], restarts=32, key=key)
+    js.save(tmp_path / "fit.json", fit)
+    with pytest.raises(js.LawError, match="single_power"):
+        js.load(tmp_path / "fit.json")
+    with pytest.raises(js.LawError, match="holds a fit of 'single_power'"):
+        js.load(tmp_path / "fit.json", law=js.laws.chinchilla)
+    loaded = js.load(tmp_path / "fit.json", law=single_power)
+    assert float(loaded.params["gamma"]) == float(fit.params["gamma"])
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"format": "other"}', '{"format": "jaxscale-fit-1"}', "\x00"]
+)
+def test_files_that_are_no_fit(tmp_path, content):
+    path = tmp_path / "fit.json"
+    path.write_text(content)
+    with pytest.raises(js.JaxscaleError, match=r"fit\.json"):
+        js.load(path)
+    with pytest.raises(js.JaxscaleError, match="no such file"):
+        js.load(tmp_path / "other.json")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    write_text(path, "old")
+    with pytest.raises(AttributeError):
+        write_text(path, None)
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_stack_is_saved_one_by_one(simulated, key, tmp_path):
+    batch = js.fit(js.laws.chinchilla, js.Runs.stack({"a": simulated[0]}), restarts=16, key=key)
+    with pytest.raises(js.DataError, match="one by one"):
+        js.save(tmp_path / "fit.json", batch)
+    js.save(tmp_path / "fit.json", batch["a"])
+    assert js.load(tmp_path / "fit.json", runs=simulated[0]).n_runs == 60
