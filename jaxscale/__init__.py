@@ -4,6 +4,7 @@ from jaxscale import (
     datasets as datasets,
     flops as flops,
     laws as laws,
+    plot as plot,
     published as published,
 )
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate

@@ -72,7 +72,13 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
         grid, color = _around(N[group == i] if (group == i).any() else N), shades(norm(budget))
         ax.plot(grid, _at_budget(fit, grid, budget), color=color, lw=1.6, zorder=2)
         if grid[0] < lowest < grid[-1]:
-            mark = {"marker": "D", "ms": 5.5, "mec": "black", "mew": 0.9, "zorder": 4}
+            mark: dict[str, Any] = {
+                "marker": "D",
+                "ms": 5.5,
+                "mec": "black",
+                "mew": 0.9,
+                "zorder": 4,
+            }
             ax.plot([lowest], [_at_budget(fit, lowest, budget)], color=color, ls="none", **mark)
     ax.scatter(N, loss, c=C, norm=norm, cmap=shades, s=13, lw=0, alpha=0.85, zorder=3)
     _name_axis(ax, "N")
@@ -322,7 +328,7 @@ def _budgets(C: np.ndarray, budgets: Any) -> tuple[np.ndarray, np.ndarray]:
     elif tight and len(groups) <= len(C) // 3:
         centers = np.array([np.median(group) for group in groups])
     else:
-        edges = np.linspace(*ranked[[0, -1]], int(np.clip(len(C) // 4, 1, _MOST_BUDGETS)) + 1)
+        edges = np.linspace(ranked[0], ranked[-1], int(np.clip(len(C) // 4, 1, _MOST_BUDGETS)) + 1)
         bins = np.split(ranked, np.searchsorted(ranked, edges[1:-1]))
         centers = np.array([np.median(group) for group in bins if len(group)])
     return np.exp(centers), np.abs(np.log(C)[:, None] - centers).argmin(axis=1)
@@ -397,8 +403,8 @@ def _log_axis(ax: "Axes", which: str, label: str, write: Callable[[float], str])
 
 def _count(value: float) -> str:
     """70M, 1.5B, 2T: how the field writes parameters and tokens."""
-    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if scale * (1 - 1e-9) <= value < 1e15:
+    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if max(scale, 1e4) <= value * (1 + 1e-9) < 1e15:
             return f"{value / scale:.6g}{suffix}"
     return f"{value:g}" if 1e-3 <= value < 1e6 else _power_of_ten(value)
 
@@ -418,22 +424,18 @@ def _write(ax: "Axes", text: str, x: Any, y: Any, shift: tuple[float, float], **
 
 def _name_points(ax: "Axes", x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
     """Names beside the first few points, without those that would cover a point or a name."""
-    from matplotlib.transforms import Bbox
-
     ax.get_ylim()  # settles the limits, which the transform below does not do
-    unit = ax.figure.dpi / 72
-    points = ax.transData.transform(np.column_stack([x, y])) / unit
-    frame = Bbox(ax.bbox.extents.reshape(2, 2) / unit)
-    taken = [Bbox.from_bounds(*(point - 4), 8, 8) for point in points]
+    points = ax.transData.transform(np.column_stack([x, y])) * 72 / ax.figure.dpi
+    right = ax.bbox.x1 * 72 / ax.figure.dpi
+    taken = [(*(point - 4), *(point + 4)) for point in points]
     for i, name in list(enumerate(names))[:_MOST_NAMED]:
         width = 4.6 * len(name)
-        for shift in ((6, 3), (6, -10), (-6 - width, 3), (-6 - width, -10), (-width / 2, 7)):
-            box = Bbox.from_bounds(*(points[i] + shift), width, 9)
-            whole = frame.x0 < box.x0 and frame.y0 < box.y0
-            whole = whole and box.x1 < frame.x1 and box.y1 < frame.y1
-            if whole and not box.count_overlaps(taken):
+        for shift in ((6, 3), (6, -10), (-6 - width, 3), (-6 - width, -10)):
+            a, b = points[i] + shift
+            free = all(a > t[2] or a + width < t[0] or b > t[3] or b + 9 < t[1] for t in taken)
+            if free and a + width < right:
                 _write(ax, name, x[i], y[i], shift, ha="left")
-                taken.append(box)
+                taken.append((a, b, a + width, b + 9))
                 break
 
 

@@ -1,0 +1,36 @@
+"""What a reader is told to type works: the README's Python and every notebook."""
+
+import re
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_readme_python_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert "1,024 of 1,024 restarts reach this optimum" in repr(names["fit"])
+    assert (tmp_path / "fit.json").exists()
+
+
+def test_readme_has_two_setup_commands():
+    assert len(re.findall(r"```sh\n", (ROOT / "README.md").read_text())) == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebook_runs(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    stored = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert any(stored), "the notebook was committed without its outputs"
+    client = nbclient.NotebookClient(
+        notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
