@@ -30,6 +30,7 @@ class Frontier:
         loss: predicted loss there.
         bands: lower and upper ends by quantity, or empty if the source carries no uncertainty.
         level: probability content of the bands, or None.
+        ranges: lowest and highest N and D of the runs behind it.
         notes: what to know before using the numbers.
     """
 
@@ -39,6 +40,7 @@ class Frontier:
     loss: Any
     bands: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
     level: float | None = None
+    ranges: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,6 +108,7 @@ def allocate(source: Fit, *, flop: Any, cost: FlopFunction = six_nd) -> Frontier
         N=N,
         D=D,
         loss=law(*({"N": N, "D": D}[name] for name in law.inputs), **params),
+        ranges=source.ranges,
         notes=extrapolation_notes(source, {"N": N, "D": D}),
     )
 

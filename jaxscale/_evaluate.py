@@ -90,7 +90,7 @@ def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., A
     return one
 
 
-def _blocks(array: Any, block: int, *, repeat: bool) -> Any:
+def row_blocks(array: Any, block: int, *, repeat: bool) -> Any:
     """Rows in blocks; the last is filled with copies of the last row, or with zeros."""
     padding = [(0, -array.shape[0] % block)] + [(0, 0)] * (array.ndim - 1)
     padded = jnp.pad(array, padding, mode="edge" if repeat else "constant")
@@ -134,9 +134,9 @@ def _lanes_pass(
     pairs = [(i, j) for i in range(p) for j in range(i + 1)] if order > 1 else []
     start = Evaluation(zero, zero, (zero,) * p if order else (), (zero,) * len(pairs))
     parts = (
-        tuple(_blocks(x, _ROW_BLOCK, repeat=True) for x in rows.inputs),
-        _blocks(rows.loss, _ROW_BLOCK, repeat=True),
-        _blocks(rows.weight, _ROW_BLOCK, repeat=False),
+        tuple(row_blocks(x, _ROW_BLOCK, repeat=True) for x in rows.inputs),
+        row_blocks(rows.loss, _ROW_BLOCK, repeat=True),
+        row_blocks(rows.weight, _ROW_BLOCK, repeat=False),
     )
     total, _ = jax.lax.scan(block, start, parts)
     return Evaluation(

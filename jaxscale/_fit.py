@@ -14,12 +14,7 @@ import pandas as pd
 from jaxscale import _driver
 from jaxscale._errors import DataError, FitError, LawError
 from jaxscale._evaluate import Rows, predict_reference
-from jaxscale._identify import (
-    dead_terms,
-    elasticities,
-    loose_parameters,
-    refuse_unidentified,
-)
+from jaxscale._identify import dead_terms, elasticities, refuse_unidentified
 from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import LogHuber, Objective
@@ -29,9 +24,8 @@ from jaxscale._reference import log_references, reference_rows
 from jaxscale._restarts import Restarts, find_basins
 from jaxscale._runs import Runs
 from jaxscale._starts import Grid, sobol
-from jaxscale._verdict import Finding, Verdict
+from jaxscale._verdict import Verdict, judge
 
-_CONVERGED = {"float64": 1e-9, "float32": 1e-4}
 # Restarts agree when their objectives do; in float32 an objective has seven digits at most, and
 # those of runs that end on different sides of a kink differ in the fourth.
 _HIT = {"float64": 1e-6, "float32": 1e-3}
@@ -251,7 +245,7 @@ def fit(
     count = begin.shape[0] * begin.shape[1]
     with progress(f"fitting {law.name}", count, show_progress) as tick:
         out = _driver.run(law, objective, rows, begin, chosen, stopping, tick)
-    if not np.isfinite(out.value).any(axis=1).all():
+    if not np.isfinite(out.value).any():
         raise FitError(
             f"the objective of {law.name!r} is not finite at any of {begin.shape[1]:,} starts; "
             "check that the law is positive and finite over the range of the runs"
@@ -315,7 +309,8 @@ def _finish(
     own_test: bool,
 ) -> _Result:
     """Refine the best restart of one data set and judge the result."""
-    best = theta[np.nanargmin(value)]
+    value = np.where(np.isfinite(value), value, np.inf)
+    best = theta[np.argmin(value)]
     if not own_test:
         # A first-order optimizer stops far from round-off, too far for Newton steps.
         finisher, limits = levenberg_marquardt(anneal=0.0), _driver.Stopping(300, 300, 0.0)
@@ -323,7 +318,6 @@ def _finish(
         best = one.theta[0, 0]
     refined, objective_value, decrease = polish(law, objective, jnp.asarray(best), rows)
     optimum = float(objective_value)
-    value = np.where(np.isfinite(value), value, np.inf)
 
     def describe(at: np.ndarray) -> tuple[str, dict[str, Any]]:
         dead = dead_terms(law, elasticities(law, at, rows))
@@ -338,7 +332,7 @@ def _finish(
     return _Result(
         free=np.asarray(refined),
         value=optimum,
-        verdict=_judge(law, objective, refined, rows, float(decrease), certificate, r),
+        verdict=judge(law, refined, rows, float(decrease), certificate, r),
         restarts=certificate,
         rmse=float(np.sqrt(np.average(np.where(weight > 0, r, 0) ** 2, weights=weight))),
     )
@@ -347,78 +341,6 @@ def _finish(
 @jax.jit(static_argnames="law")
 def _predicted(law: Law, theta: Any, rows: Rows) -> Any:
     return predict_reference(law, theta, rows.inputs) * jnp.exp(rows.log_loss_ref)
-
-
-def _judge(
-    law: Law,
-    objective: Objective,
-    theta: Any,
-    rows: Rows,
-    decrease: float,
-    restarts: Restarts,
-    log_residuals: np.ndarray,
-) -> Verdict:
-    found = []
-    shares = elasticities(law, theta, rows)
-    dead = dead_terms(law, shares)
-    weight = np.asarray(rows.weight)
-    perfect = restarts.best <= 1e-20 * float(weight.sum())
-    if not (decrease < _CONVERGED[str(theta.dtype)] or perfect or dead):
-        found.append(
-            Finding(
-                "not_converged",
-                f"The optimality conditions are not met: a further decrease of {decrease:.1e} of "
-                "the objective is predicted. Allow more steps (max_steps=).",
-            )
-        )
-    hits = round(restarts.hit_share * len(restarts))
-    if len(restarts) > 1 and (restarts.hit_share < 0.1 or hits < 2):
-        found.append(
-            Finding(
-                "restarts_disagree",
-                f"Only {hits:,} of {len(restarts):,} restarts reach this optimum, so a better one "
-                "may exist: use more restarts.",
-            )
-        )
-    found += [
-        Finding(
-            "term_dead",
-            f"{name} contributes less than 0.01% of the loss in every run: these runs are "
-            f"explained best without that term ({name} is at its bound, 0).",
-        )
-        for name in dead
-    ]
-    found += _bounds(law, theta)
-    loose = loose_parameters(law, shares, log_residuals, weight)
-    loose = {name: error for name, error in loose.items() if name not in dead}
-    if loose:
-        names = ", ".join(loose)
-        found.append(
-            Finding(
-                "not_identified",
-                f"The runs do not determine {names}: very different values fit as well. Predict "
-                "only inside the range of the runs, or add runs that separate the terms.",
-            )
-        )
-    if not found:
-        found.append(
-            Finding(
-                "converged",
-                f"Converged: {restarts.hit_share:.1%} of {len(restarts):,} restarts reach the same "
-                "optimum.",
-            )
-        )
-    return Verdict(tuple(found))
-
-
-def _bounds(law: Law, theta: Any) -> list[Finding]:
-    return [
-        Finding(
-            "at_bound", f"{name} is at the end of its support ({param.lower:g}, {param.upper:g})."
-        )
-        for i, (name, param) in enumerate(law.params)
-        if param.support == "interval" and abs(float(theta[i])) > 12
-    ]
 
 
 def _assemble(

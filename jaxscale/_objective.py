@@ -47,7 +47,11 @@ class Objective(eqx.Module):
 
     @abc.abstractmethod
     def weights(self, r: Any, width: Any = 0.0) -> tuple[Any, Any, Any]:
-        """rho'(r), max(rho''(r), 0) and rho'(r)/r, smoothed to at least `width`."""
+        """Slope, curvature and majorizing curvature of the loss, smoothed to at least `width`.
+
+        rho'(r); max(rho''(r), 0); and the curvature of the parabola that touches rho at r and lies
+        above it (iterative reweighting), which is rho'(r)/r for a symmetric loss.
+        """
 
     @abc.abstractmethod
     def noise_scale(self, residuals: Any, weight: Any) -> float:
@@ -189,16 +193,13 @@ class LogQuantile(Objective):
     def width(self) -> Any:
         return 1e-9
 
-    def _side(self, r: Any) -> Any:
-        return jnp.where(r > 0, 1 - self.q, self.q)
-
     def rho(self, r: Any, width: Any = 0.0) -> Any:
-        return self._side(r) * LogL1().rho(r, width)
+        # Half of |r|, which is smoothed, plus a tilt, which needs no smoothing.
+        return 0.5 * LogL1().rho(r, width) + (0.5 - self.q) * r
 
     def weights(self, r: Any, width: Any = 0.0) -> tuple[Any, Any, Any]:
         psi, core, reweighted = LogL1().weights(r, width)
-        side = self._side(r)
-        return side * psi, side * core, side * reweighted
+        return 0.5 * psi + (0.5 - self.q), 0.5 * core, 0.5 * reweighted
 
     def noise_scale(self, residuals: Any, weight: Any) -> float:
         return float(np.average(np.asarray(self.rho(jnp.asarray(residuals))), weights=weight))

@@ -1,6 +1,7 @@
 """A progress bar that appears only when the work takes longer than two seconds."""
 
 import contextlib
+import importlib.util
 import sys
 import threading
 import time
@@ -16,10 +17,12 @@ def progress(label: str, total: int, show: bool | None = None) -> Iterator[Calla
     Args:
         label: what is being counted.
         total: how many there are.
-        show: True or False to force; None shows it on a terminal or in a notebook.
+        show: True or False to force; None shows it on a terminal, and in a notebook that has
+            ipywidgets, which Rich needs there.
     """
     if show is None:
-        show = sys.stderr.isatty() or "ipykernel" in sys.modules
+        notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets")
+        show = sys.stderr.isatty() or bool(notebook)
     if not show:
         yield lambda n: None
         return

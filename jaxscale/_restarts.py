@@ -16,8 +16,9 @@ class Restarts:
         value: final objective of each restart, shape (restarts,).
         steps: steps each restart took, shape (restarts,).
         best: the objective of the reported optimum.
-        basins: table of the optima found, best first: objective, excess over the best (relative),
-            restarts, share, dead (terms that vanish there), and the parameters.
+        basins: table of the optima found, best first: kind, objective, excess over the best
+            (relative), restarts, share, dead (terms that vanish there), and the parameters. The
+            kind is ``optimum``, ``basin``, or ``rest`` for a last row that gathers what is left.
         tolerance: relative difference of objectives that counts as equal: 1e-6, or 1e-3 in
             float32.
     """
@@ -54,7 +55,7 @@ class Restarts:
         lines = [f"{hits:,} of {len(self):,} restarts reach this optimum (to {self.tolerance:g})"]
         others = [
             f"{row.restarts:,} at {row.objective:.6g}" + (f" ({row.dead} dead)" if row.dead else "")
-            for row in self.basins.iloc[1:4].itertuples()
+            for row in self.basins[self.basins["kind"] == "basin"].head(3).itertuples()
         ]
         return "; ".join([*lines, *(["others: " + ", ".join(others)] if others else [])])
 
@@ -94,6 +95,7 @@ def find_basins(
         at = end
     rows = [
         {
+            "kind": "basin" if i else "optimum",
             "objective": objective,
             "excess": objective / best - 1 if best else 0.0,
             "restarts": count,
@@ -101,17 +103,18 @@ def find_basins(
             "dead": dead,
             **params,
         }
-        for objective, count, dead, params in table
+        for i, (objective, count, dead, params) in enumerate(table)
     ]
     if at < len(value):
         rest = len(value) - at
         rows.append(
             {
+                "kind": "rest",
                 "objective": float(ranked[at]),
                 "excess": float(ranked[at]) / best - 1 if best else np.inf,
                 "restarts": rest,
                 "share": rest / len(value),
-                "dead": "higher, or failed",
+                "dead": "",
             }
         )
     return pd.DataFrame(rows)

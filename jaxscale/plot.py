@@ -183,8 +183,7 @@ def frontier(
     faint points. Bands are drawn if the source has them.
 
     Args:
-        source: a fit of one data set of a law in N and D, or a `Frontier`. A `Frontier` does not
-            know the runs: its lines are solid throughout.
+        source: a fit of one data set of a law in N and D, or a `Frontier`.
         flop: budgets, in FLOPs; default: from the smallest run to 100 times the largest.
         cost: ``cost(N, D)`` in FLOPs; default 6 N D.
 
@@ -200,7 +199,8 @@ def frontier(
     if isinstance(source, Frontier):
         if flop is not None or cost is not None:
             raise DataError("a Frontier has its budgets and cost; give flop and cost with a fit")
-        line, seen = source, {}
+        line = source
+        seen = {name: np.asarray(ends, float) for name, ends in source.ranges.items()}
     else:
         seen = _seen(source, cost or six_nd)
         if flop is None:
@@ -292,13 +292,13 @@ def _single(fit: Fit) -> Fit:
 
 
 def _table(fit: Fit) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Inputs, loss and row number (from 1) of the runs that count."""
+    """Inputs, loss and number in the table of the runs that count."""
     runs = _single(fit).runs
     if runs is None:
         raise DataError("this fit was loaded without its runs; use load(path, runs=runs)")
     rows = np.flatnonzero(np.asarray(runs.weight) > 0)
     inputs = {name: np.asarray(runs.inputs[name], float)[rows] for name in fit.law.inputs}
-    return inputs, np.asarray(runs.loss, float)[rows], rows + 1
+    return inputs, np.asarray(runs.loss, float)[rows], np.asarray(runs.row)[rows]
 
 
 def _seen(fit: Fit, cost: FlopFunction) -> dict[str, np.ndarray]:
@@ -444,7 +444,6 @@ def _name_basins(ax: "Axes", found: Any, scale: float) -> None:
     reached = 100 * np.cumsum(found.basins["share"].to_numpy(float))
     for row, share in zip(found.basins.itertuples(), reached, strict=True):
         excess = (row.objective - found.best) / scale
-        rest = "failed" in row.dead  # the last row gathers what is no optimum of its own
-        if found.tolerance < excess < np.inf and row.share >= 0.02 and not rest:
+        if found.tolerance < excess < np.inf and row.share >= 0.02 and row.kind == "basin":
             dead = f"{row.dead} dead, " if row.dead else ""
             _write(ax, f"{dead}{row.share:.0%}", excess, share, (-5, 3))

@@ -322,3 +322,17 @@ def test_residuals_and_noise(simulated, simulated_fit):
     np.testing.assert_allclose(simulated_fit.residuals(), expected, rtol=1e-9, atol=1e-15)
     assert simulated_fit.rmse == pytest.approx(np.sqrt(np.mean(expected**2)))
     assert simulated_fit.noise_scale() > 0
+
+
+def test_one_hopeless_data_set_does_not_spoil_a_stack(simulated, key):
+    @js.law(A=js.positive(0.5, 2.0), gamma=js.real(0.1, 0.5))
+    def only_small(N, D, *, A, gamma):
+        """L(N) = A / (1e10 - N)^gamma"""
+        return A / (1e10 - N) ** gamma
+
+    runs, _ = simulated
+    beyond = js.Runs.from_arrays(N=runs.inputs["N"] * 1e10, D=runs.inputs["D"], loss=runs.loss)
+    batch = js.fit(only_small, js.Runs.stack({"a": runs, "b": beyond}), restarts=16, key=key)
+    assert batch["b"].verdict.codes == ("nonfinite",)
+    assert "nonfinite" not in batch["a"].verdict
+    assert np.isfinite(batch["a"].value)

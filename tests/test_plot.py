@@ -162,6 +162,7 @@ def test_restarts_name_the_dead_terms_of_other_optima(small_fit, ax):
     table = found.basins.iloc[[0, 0]].reset_index(drop=True)
     table.loc[1, "objective"] = 2 * found.best
     table["share"], table["dead"] = [0.75, 0.25], ["", "B"]
+    table["kind"] = ["optimum", "basin"]
     value = np.repeat(table["objective"].to_numpy(), [48, 16])
     mixed = js.Restarts(value, found.steps, found.best, table)
     stuck = js.Fit(**{**vars(small_fit), "restarts": mixed})

@@ -8,6 +8,7 @@ import functools
 import cases
 import jax
 import numpy as np
+import optax
 import pytest
 import scipy.optimize
 
@@ -262,3 +263,51 @@ def test_least_squares_agrees_with_scipy():
     assert np.isclose(fit.value, out.cost, rtol=1e-12, atol=0)
     for name, value in reference.items():
         assert np.isclose(fit.params[name], value, rtol=1e-6, atol=0), name
+
+
+# Restarts, units, precision and optimizers on the 240 rows.
+
+HUBER_OPTIMUM = 1.0182740178e-3  # our own optimum, printed as 1.0182740e-3
+
+
+def test_nearly_all_of_ten_thousand_restarts_reach_the_optimum(chinchilla_fit):
+    assert len(chinchilla_fit.restarts) == 10_000
+    assert chinchilla_fit.restarts.tolerance == 1e-6
+    assert chinchilla_fit.restarts.hit_share >= 0.99
+    assert chinchilla_fit.value == pytest.approx(HUBER_OPTIMUM, rel=1e-10)
+
+
+def test_counting_in_billions_gives_the_same_fit(chinchilla_runs, chinchilla_fit, key):
+    inputs = {name: x / 1e9 for name, x in chinchilla_runs.inputs.items()}
+    runs = js.Runs.from_arrays(loss=chinchilla_runs.loss, **inputs)
+    fit = js.fit(js.laws.chinchilla, runs, restarts=1024, key=key)
+    p = {name: float(value) for name, value in fit.params.items()}
+    p["A"] *= 1e9 ** p["alpha"]
+    p["B"] *= 1e9 ** p["beta"]
+    assert p == pytest.approx({k: float(v) for k, v in chinchilla_fit.params.items()}, rel=1e-9)
+
+
+def test_float32_reaches_the_optimum_to_three_digits(chinchilla_runs, key):
+    with jax.enable_x64(False):
+        fit = js.fit(js.laws.chinchilla, chinchilla_runs, restarts=2048, key=key)
+    assert np.mean(fit.restarts.value <= HUBER_OPTIMUM * (1 + 1e-3)) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        (optax.lbfgs(), {"max_steps": 100}),
+        (
+            optax.adam(optax.cosine_decay_schedule(0.05, 3000)),
+            {"max_steps": 3000, "patience": 3000},
+        ),
+    ],
+    ids=["lbfgs", "adam"],
+)
+def test_optax_optimizers_find_the_same_optimum(chinchilla_runs, key, optimizer, settings):
+    fit = js.fit(
+        js.laws.chinchilla, chinchilla_runs, optimizer=optimizer, restarts=256, key=key, **settings
+    )
+    assert fit.value == pytest.approx(HUBER_OPTIMUM, rel=1e-9)
+    # The optimizer's own best restart, before the refinement by Newton steps.
+    assert fit.restarts.value.min() <= HUBER_OPTIMUM * (1 + 1e-6)

@@ -158,7 +158,7 @@ def optimistix_bfgs(rows: Rows, starts: np.ndarray, best: float) -> Score:
     return Score("optimistix.BFGS, vmapped", len(starts), seconds, hit_share(values, best))
 
 
-def optax_lbfgs(rows: Rows, starts: np.ndarray, best: float, steps: int = 500) -> Score:
+def optax_lbfgs(rows: Rows, starts: np.ndarray, best: float, steps: int = 100) -> Score:
     value, optimizer = plain_value(rows), optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(value)
 
@@ -273,13 +273,16 @@ def main() -> None:
     rows = reference_rows(LAW, runs, log_references(LAW, runs))
     best = float(js.fit(LAW, runs, objective=OBJECTIVE, restarts=256, key=jax.random.key(0)).value)
     starts = sobol(LAW, rows, options.others, jax.random.key(1))
-    scores = [
-        ours(runs, best, restarts=options.restarts),
-        ours(runs, best, starts=js.hoffmann_grid()),
-        scipy_lbfgsb(rows, starts, best),
-        optimistix_bfgs(rows, starts, best),
-        optax_lbfgs(rows, starts, best),
-    ]
+    scores = []
+    for score in (
+        lambda: ours(runs, best, restarts=options.restarts),
+        lambda: ours(runs, best, starts=js.hoffmann_grid()),
+        lambda: scipy_lbfgsb(rows, starts, best),
+        lambda: optimistix_bfgs(rows, starts, best),
+        lambda: optax_lbfgs(rows, starts, best),
+    ):
+        scores.append(score())
+        print(scores[-1], file=sys.stderr, flush=True)
     text = report(scores, roofline(rows), command)
     print(text)
     if options.write:
