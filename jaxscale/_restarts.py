@@ -97,7 +97,7 @@ def find_basins(
         {
             "kind": "basin" if i else "optimum",
             "objective": objective,
-            "excess": objective / best - 1 if best else 0.0,
+            "excess": max(objective / best - 1, 0.0) if best else 0.0,
             "restarts": count,
             "share": count / len(value),
             "dead": dead,
