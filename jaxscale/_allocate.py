@@ -13,11 +13,12 @@ import pandas as pd
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
-from jaxscale._predict import extrapolation_notes
+from jaxscale._predict import extrapolation_notes, is_traced
 from jaxscale.flops import FlopFunction, six_nd
 
 _GRID = 512
 _DECADES = 9.0
+_LOG_D = (-20.0, 80.0)  # from far below one token to 1e34
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +77,11 @@ def allocate(source: Fit, *, flop: Any, cost: FlopFunction = six_nd) -> Frontier
     Args:
         source: a fit of a law in N and D, for one data set.
         flop: budget or budgets, in FLOPs.
-        cost: ``cost(N, D)`` in FLOPs, increasing in D; see `jaxscale.flops`.
+        cost: ``cost(N, D)`` in FLOPs, increasing in D, such as `flops.six_nd` or a function of
+            your own that knows the shape of a model of N parameters.
 
     Raises:
-        LawError: if the law is not one in N and D, or if along the budget the loss has no minimum
+        LawError: if the law is not one in N and D, or if the loss has no minimum along the budget
             inside nine decades around the models seen.
 
     Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4.
@@ -122,16 +124,28 @@ def _middle(source: Fit) -> tuple[float, float]:
 
 
 def _log_tokens(cost: FlopFunction, log_n: Any, log_c: Any) -> Any:
-    """log D with cost(N, D) = C. Three Newton steps in logs; exact at once if C is linear in D."""
+    """log D with cost(N, D) = C by bisection, NaN if N costs more than C even without data.
+
+    Two Newton steps from the bisected value, which is constant to the differentiator, give first
+    and second derivatives by N and C.
+    """
 
     def excess(log_d: Any) -> Any:
         return jnp.log(cost(jnp.exp(log_n), jnp.exp(log_d))) - log_c
 
-    log_d = log_c - jnp.log(cost(jnp.exp(log_n), jnp.ones_like(log_n)))
-    for _ in range(3):
+    def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+        middle = 0.5 * (ends[0] + ends[1])
+        above = excess(middle) > 0
+        return jnp.where(above, ends[0], middle), jnp.where(above, middle, ends[1])
+
+    ends = (jnp.full_like(log_c, _LOG_D[0]), jnp.full_like(log_c, _LOG_D[1]))
+    feasible = (excess(ends[0]) < 0) & ~(excess(ends[1]) < 0)  # an overflow is above, too
+    low, high = jax.lax.stop_gradient(jax.lax.fori_loop(0, 60, halve, ends))
+    log_d = 0.5 * (low + high)
+    for _ in range(2):
         value, slope = jax.jvp(excess, (log_d,), (jnp.ones_like(log_d),))
         log_d = log_d - value / slope
-    return log_d
+    return jnp.where(feasible, log_d, jnp.nan)
 
 
 @jax.jit(static_argnames=("law", "cost"))
@@ -181,24 +195,23 @@ def _numeric_optimum(
 
 
 def _refuse_bad_budget(budget: Any) -> None:
-    try:
-        numbers = np.asarray(budget)
-    except Exception:  # a traced value: inside jit or grad there is nothing to look at
+    if is_traced(budget):
         return
+    numbers = np.asarray(budget)
     if not (np.isfinite(numbers) & (numbers > 0)).all():
         raise DataError(f"the budget must be positive FLOPs, got {numbers}")
 
 
 def _refuse_no_minimum(law: Law, source: Fit, budget: Any, N: Any, D: Any) -> None:
-    try:
-        usable = np.isfinite(np.asarray(N)) & np.isfinite(np.asarray(D)) & (np.asarray(N) > 0)
-    except Exception:  # traced, as above
+    if is_traced(N, D):
         return
+    usable = np.isfinite(np.asarray(N)) & np.isfinite(np.asarray(D)) & (np.asarray(N) > 0)
     if usable.all():
         return
-    exponents = {k: round(float(v), 4) for k, v in source.params.items() if k not in "EAB"}
+    exponents = {k: round(float(source.params[k]), 4) for k, p in law.params if not p.unit}
     worst = np.ravel(np.asarray(budget))[np.argmin(np.ravel(usable))]
     raise LawError(
-        f"at {worst:.3g} FLOPs the fitted {law.name!r} has no compute-optimal size: its loss does "
-        f"not turn around along the budget ({exponents}). {source.verdict}"
+        f"at {worst:.3g} FLOPs there is no compute-optimal size: the loss of the fitted "
+        f"{law.name!r} ({exponents}) does not turn around along the budget, or no size can be had "
+        "for it under this cost"
     )

@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-_out = Console(soft_wrap=False)
+_out = Console(markup=False)
 
 # Column names tried, in order, when none is given on the command line.
 _ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
@@ -142,13 +142,22 @@ def fit(
     objective = LogHuber(delta)
     columns = {"N": N, "D": D, "x": x, "loss": loss, "weight": weight}
     table = without_top(_read_runs(runs, chosen, columns, duplicates), drop_top)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: exists and is not a folder; choose another --out")
+    _check_folder(out)
     fitted = run_fit(
         chosen, table, objective=objective, restarts=restarts, key=jax.random.key(seed)
     )
-    _report(fitted)
-    _write(fitted, out)
+    frontier = _frontier(fitted)
+    _report(fitted, frontier)
+    _write(fitted, frontier, out)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be written before the fit, not after."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: exists and is not a folder; choose another --out")
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise DataError(f"{out}: cannot be written; choose another --out")
 
 
 def _read_runs(
@@ -183,21 +192,18 @@ def _column(name: str, given: str | None, frame: "pd.DataFrame") -> str:
     return next((alias for alias in aliases if alias in frame.columns), name)
 
 
-def _report(fitted: "Fit") -> None:
-    _out.print(f"[bold]{fitted.law.name}[/]: {fitted.law.formula}", highlight=False)
+def _report(fitted: "Fit", frontier: "pd.DataFrame | str | None") -> None:
+    _out.print(f"{fitted.law.name}: {fitted.law.formula}", style="bold")
     assert fitted.runs is not None
     _out.print(
         f"{fitted.n_runs} runs from {fitted.runs.source}, {fitted.objective}, objective "
         f"{fitted.value:.7g}, rmse of log loss {fitted.rmse:.4f}\n",
-        highlight=False,
     )
     _print_table(fitted.frame(), "Estimates")
-    _out.print(f"\n{fitted.restarts}.", highlight=False)
-    style = "green" if fitted.verdict.ok else "bold yellow"
-    _out.print(f"[{style}]Verdict:[/] {fitted.verdict}\n", highlight=False)
-    frontier = _frontier(fitted)
+    _out.print(f"\n{fitted.restarts}.")
+    _out.print(f"Verdict: {fitted.verdict}\n", style="green" if fitted.verdict.ok else "yellow")
     if isinstance(frontier, str):
-        _out.print(frontier, highlight=False)
+        _out.print(frontier)
     elif frontier is not None:
         _print_table(
             frontier, "Compute-optimal sizes under C = 6 N D, and the loss predicted there"
@@ -206,7 +212,6 @@ def _report(fitted: "Fit") -> None:
         _out.print(
             f"The runs reach N = {last[0]:.3g} and D = {last[1]:.3g}; larger ones are "
             "extrapolation.\n",
-            highlight=False,
         )
 
 
@@ -226,7 +231,7 @@ def _frontier(fitted: "Fit") -> "pd.DataFrame | str | None":
         return f"No compute-optimal table: {error}\n"
 
 
-def _write(fitted: "Fit", out: Path) -> None:
+def _write(fitted: "Fit", frontier: "pd.DataFrame | str | None", out: Path) -> None:
     import io
 
     from jaxscale import plot
@@ -238,7 +243,6 @@ def _write(fitted: "Fit", out: Path) -> None:
     runs = fitted.runs.frame()
     runs["predicted"] = fitted.predicted()
     runs["residual"] = fitted.residuals()
-    frontier = _frontier(fitted)
     tables = {"parameters": fitted.frame(), "restarts": fitted.restarts.frame(), "runs": runs}
     if frontier is not None and not isinstance(frontier, str):
         tables["frontier"] = frontier
@@ -248,7 +252,9 @@ def _write(fitted: "Fit", out: Path) -> None:
     }
     for name, content in contents.items():  # nothing is written before everything is made
         write_bytes(out / name, content)
-    _out.print(f"Wrote {out}: {', '.join(contents)}", highlight=False)
+    if "frontier.csv" not in contents:  # of an earlier fit in the same folder
+        (out / "frontier.csv").unlink(missing_ok=True)
+    _out.print(f"Wrote {out}: {', '.join(contents)}")
 
 
 @app.command()
@@ -302,4 +308,4 @@ def allocate(
 
 def _print_notes(notes: tuple[Any, ...]) -> None:
     for note in notes:
-        _out.print(f"Note: {note}", highlight=False)
+        _out.print(f"Note: {note}")

@@ -179,7 +179,9 @@ class _Worker:
         which: np.ndarray,
         items: np.ndarray,
         blocks: tuple[int, ...],
+        stop: threading.Event,
     ):
+        self.stop = stop
         self.call, self.optimizer = call, optimizer
         self.starts, self.which = starts, which
         self.queue, self.blocks = items, blocks
@@ -190,7 +192,7 @@ class _Worker:
         held, self.queue = self.queue[:size], self.queue[size:]
         held = np.pad(held, (0, size - len(held)), constant_values=-1)
         lanes = _fresh(self.optimizer, jnp.asarray(self.starts[held]))
-        while (held >= 0).any():
+        while (held >= 0).any() and not self.stop.is_set():
             lanes = self.call(self.which[held], lanes)
             finished = np.flatnonzero(np.asarray(lanes.done) & (held >= 0))
             if finished.size == 0:
@@ -269,7 +271,7 @@ def run(
     cpu = jax.default_backend() == "cpu"
     blocks = _CPU_BLOCKS if cpu else _ACCELERATOR_BLOCKS
     workers = min(os.cpu_count() or 1, -(-len(flat) // blocks[0])) if cpu else 1
-    lock, compiled = threading.Lock(), set[int]()
+    lock, compiled, stop = threading.Lock(), set[int](), threading.Event()
 
     def call(sets_of: np.ndarray, lanes: Lanes) -> Lanes:
         def advance() -> Lanes:
@@ -286,7 +288,7 @@ def run(
             return done
 
     pool = [
-        _Worker(call, optimizer, flat, which, np.arange(i, len(flat), workers), blocks)
+        _Worker(call, optimizer, flat, which, np.arange(i, len(flat), workers), blocks, stop)
         for i in range(workers)
     ]
     config: Any = jax.config
@@ -298,8 +300,12 @@ def run(
             worker.run(out, tick)
 
     with ThreadPoolExecutor(workers) as executor:
-        for future in [executor.submit(work, worker) for worker in pool]:
-            future.result()
+        try:
+            for future in [executor.submit(work, worker) for worker in pool]:
+                future.result()
+        except BaseException:  # an error, or the user's Ctrl-C: the others need not go on
+            stop.set()
+            raise
     shape = (sets, restarts)
     return Outcomes(
         theta=out.theta.reshape(*shape, p),

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 
 from jaxscale._law import Law, from_free_vector
 from jaxscale._objective import Objective
@@ -58,7 +59,7 @@ class Smoothing(NamedTuple):
 def predict_reference(law: Law, theta: Any, inputs: tuple[Any, ...]) -> Any:
     """Law in reference units at one unconstrained vector, for all rows."""
     params = from_free_vector(law, theta)
-    return jax.vmap(lambda *x: law(*x, **params))(*inputs)
+    return jax.vmap(lambda *x: law.fn(*x, **params))(*inputs)
 
 
 def residuals(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
@@ -72,7 +73,7 @@ def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., A
 
     def one(inputs: Any, loss: Any, scale: Any, params: tuple[Any, ...]) -> Any:
         def residual(*values: Any) -> Any:
-            predicted = law(*inputs, **dict(zip(law.names, values, strict=True)))
+            predicted = law.fn(*inputs, **dict(zip(law.names, values, strict=True)))
             return objective.residual(predicted * scale, loss)
 
         if order == 0:
@@ -192,7 +193,8 @@ def normal_equations(
 def value_function(law: Law, objective: Objective, rows: Rows) -> Callable[[Any], Any]:
     """The objective of one lane as a function of its unconstrained vector, differentiable once.
 
-    Its gradient comes from the forward-mode pass, so memory does not grow with the rows.
+    Its gradient comes from the forward-mode pass, so memory does not grow with the rows. It cannot
+    be differentiated by the rows or the objective, and says so; `residuals` can.
     """
     exact = Smoothing()
 
@@ -200,10 +202,13 @@ def value_function(law: Law, objective: Objective, rows: Rows) -> Callable[[Any]
     def value(theta: Any, objective: Objective, rows: Rows) -> Any:
         return _evaluator(law, 0)(objective, theta, exact, rows).value
 
-    @value.defjvp
     def value_jvp(primals: Any, tangents: Any) -> Any:
         theta, objective, rows = primals
+        if any(type(t) is not SymbolicZero for t in jax.tree.leaves(tangents[1:])):
+            raise TypeError("value_function is differentiable by theta only; use residuals")
         at = _evaluator(law, 1)(objective, theta, exact, rows)
         return at.value, jnp.stack(at.gradient) @ tangents[0]
+
+    value.defjvp(value_jvp, symbolic_zeros=True)
 
     return lambda theta: value(theta, objective, rows)

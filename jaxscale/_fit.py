@@ -325,14 +325,17 @@ def _finish(
         return ", ".join(dead), {name: float(value) for name, value in params.items()}
 
     tolerance = _HIT[str(refined.dtype)]
-    basins = find_basins(value, theta, optimum, tolerance, describe)
-    certificate = Restarts(value, steps, optimum, basins, tolerance)
-    r = np.asarray(jnp.log(_predicted(law, refined, rows)) - jnp.log(rows.loss))
+    round_off = 64 * float(jnp.finfo(refined.dtype).eps)
     weight = np.asarray(rows.weight)
+    floor = float(objective.rho(jnp.asarray(round_off))) * float(weight.sum())
+    basins = find_basins(value, theta, optimum, tolerance, floor, describe)
+    certificate = Restarts(value, steps, optimum, basins, tolerance, floor)
+    predicted = _predicted(law, refined, rows)
+    r = np.asarray(jnp.log(jnp.abs(predicted)) - jnp.log(rows.loss))
     return _Result(
         free=np.asarray(refined),
         value=optimum,
-        verdict=judge(law, refined, rows, float(decrease), certificate, r),
+        verdict=judge(law, refined, rows, float(decrease), certificate, r, np.asarray(predicted)),
         restarts=certificate,
         rmse=float(np.sqrt(np.average(np.where(weight > 0, r, 0) ** 2, weights=weight))),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxscale import _units
 from jaxscale._errors import IdentificationError
 from jaxscale._evaluate import Rows, predict_reference
-from jaxscale._law import Law
+from jaxscale._law import Law, from_free_vector
 from jaxscale._runs import Runs
 
 _SAME = 1e-9
@@ -26,7 +26,8 @@ def refuse_unidentified(law: Law, runs: Runs) -> None:
             that never varies, or two inputs in a fixed proportion such as ``D = 20 N``.
     """
     p = len(law.params)
-    inputs = np.stack([np.asarray(runs.inputs[name], float) for name in law.inputs])
+    real = np.asarray(runs.weight) > 0
+    inputs = np.stack([np.asarray(runs.inputs[name], float)[real] for name in law.inputs])
     n = inputs.shape[1]
     if n < p:
         raise IdentificationError(
@@ -35,7 +36,7 @@ def refuse_unidentified(law: Law, runs: Runs) -> None:
         )
     logs = np.log(inputs)
     for name, log_values in zip(law.inputs, logs, strict=True):
-        if np.ptp(log_values) < _SAME and name in law.scaled:
+        if np.ptp(log_values) < _SAME and (name in law.scaled or not law.scaled):
             raise IdentificationError(
                 f"{runs.source}: {name} is {np.exp(log_values[0]):g} in every run, so "
                 f"{_listed(_depends_on(law, name))} cannot be determined; add runs with another "
@@ -72,7 +73,7 @@ def _depends_on(law: Law, name: str) -> set[str]:
     units = {param: _units.names(p.unit) for param, p in law.params}
     scales = {param for param, mentioned in units.items() if name in mentioned}
     exponents = {m for param in scales for m in units[param] if m in units}
-    return scales | exponents
+    return (scales | exponents) or {"its effect"}
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -93,6 +94,19 @@ def _elasticities(law: Law, theta: Any, rows: Rows) -> Any:
     return jax.jacfwd(lambda at: jnp.log(predict_reference(law, at, rows.inputs)))(theta)
 
 
+@jax.jit(static_argnames="law")
+def input_slopes(law: Law, theta: Any, rows: Rows) -> Any:
+    """Derivative of the prediction by each input, run by run, shape (inputs, runs)."""
+    params = from_free_vector(law, jnp.asarray(theta))
+
+    def one(*inputs: Any) -> Any:
+        return jnp.stack(
+            jax.grad(lambda *x: law.fn(*x, **params), argnums=tuple(range(len(inputs))))(*inputs)
+        )
+
+    return jax.vmap(one, out_axes=1)(*rows.inputs)
+
+
 def dead_terms(law: Law, shares: np.ndarray, threshold: float = 1e-4) -> tuple[str, ...]:
     """Scale parameters whose share of the loss is below `threshold` in every run."""
     return tuple(
@@ -109,12 +123,15 @@ def loose_parameters(
 
     A first-order standard error from the Jacobian and a robust residual scale; it only sorts
     "determined" from "open" and is no interval to report. ``limit=2`` is a factor of 7 either way
-    for a positive parameter.
+    for a positive parameter. A robust fit passes through about p runs exactly, so the scale is the
+    median of the other n - p.
     """
     real = weight > 0
-    shares, residuals = shares[real] * np.sqrt(weight[real])[:, None], residuals[real]
+    weight = weight[real] / weight[real].mean()
+    shares, residuals = shares[real] * np.sqrt(weight)[:, None], residuals[real]
     n, p = shares.shape
-    spread = 1.4826 * np.median(np.abs(residuals)) * np.sqrt(n / max(n - p, 1))
+    others = np.sort(np.abs(residuals))[min(p, n - 1) :]
+    spread = 1.4826 * np.median(others) * np.sqrt(n / max(n - p, 1))
     norms = np.linalg.norm(shares, axis=0)
     alive = norms > 0
     _, singular, right = np.linalg.svd(shares[:, alive] / norms[alive], full_matrices=False)

@@ -53,8 +53,17 @@ class Law:
         return mentioned & (frozenset(self.inputs) | {"loss"})
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        """Predicted loss; arrays broadcast."""
-        return self.fn(*inputs, **params)
+        """Predicted loss; arrays of inputs and parameters broadcast against each other.
+
+        The function itself only ever sees one run and one set of parameters.
+        """
+        names = tuple(params)
+
+        def one(*values: Any) -> Any:
+            split = len(inputs)
+            return self.fn(*values[:split], **dict(zip(names, values[split:], strict=True)))
+
+        return jnp.vectorize(one)(*inputs, *params.values())
 
     def __repr__(self) -> str:
         return f"Law({self.name}: {self.formula or ', '.join(self.names)})"

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -86,11 +87,15 @@ def predict(source: Fit, **inputs: Any) -> Prediction:
     )
 
 
+def is_traced(*values: Any) -> bool:
+    """Whether any value is abstract: inside jit or grad there are no numbers to look at."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
 def _refuse_nonpositive(name: str, values: Any) -> None:
-    try:
-        numbers = np.asarray(values)
-    except Exception:  # a traced value: inside jit or grad there is nothing to look at
+    if is_traced(values):
         return
+    numbers = np.asarray(values)
     if not (np.isfinite(numbers) & (numbers > 0)).all():
         raise DataError(f"{name} must be positive and finite, got {numbers}")
 
@@ -99,10 +104,9 @@ def extrapolation_notes(source: Fit, inputs: dict[str, Any]) -> tuple[str, ...]:
     """Say how far beyond the data the inputs lie."""
     notes = []
     for name, values in inputs.items():
-        try:
-            low, high = float(np.min(np.asarray(values))), float(np.max(np.asarray(values)))
-        except Exception:  # traced, as above
+        if is_traced(values):
             continue
+        low, high = float(np.min(np.asarray(values))), float(np.max(np.asarray(values)))
         seen_low, seen_high = map(float, source.ranges[name])
         if high > seen_high * (1 + 1e-9):
             notes.append(

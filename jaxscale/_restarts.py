@@ -21,6 +21,7 @@ class Restarts:
             kind is ``optimum``, ``basin``, or ``rest`` for a last row that gathers what is left.
         tolerance: relative difference of objectives that counts as equal: 1e-6, or 1e-3 in
             float32.
+        floor: objectives below it are zero up to round-off.
     """
 
     def __init__(
@@ -30,16 +31,17 @@ class Restarts:
         best: float,
         basins: pd.DataFrame,
         tolerance: float = 1e-6,
+        floor: float = 0.0,
     ):
         self.value, self.steps, self.best = value, steps, best
-        self.basins, self.tolerance = basins, tolerance
+        self.basins, self.tolerance, self.floor = basins, tolerance, floor
 
     def __len__(self) -> int:
         return len(self.value)
 
     def within(self, tolerance: float) -> float:
         """Share of the restarts whose objective is within a relative tolerance of the best."""
-        return float(np.mean(self.value <= self.best + tolerance * abs(self.best) + _FLOOR))
+        return float(np.mean(self.value <= self.best + tolerance * abs(self.best) + self.floor))
 
     @property
     def hit_share(self) -> float:
@@ -62,14 +64,12 @@ class Restarts:
     __repr__ = __str__
 
 
-_FLOOR = 1e-24
-
-
 def find_basins(
     value: np.ndarray,
     theta: np.ndarray,
     best: float,
     tolerance: float,
+    floor: float,
     describe: Callable[[np.ndarray], tuple[str, dict[str, Any]]],
 ) -> pd.DataFrame:
     """Group restarts by final objective.
@@ -79,6 +79,7 @@ def find_basins(
         theta: final unconstrained vectors, shape (restarts, p).
         best: objective of the reported optimum.
         tolerance: relative difference of objectives that counts as equal.
+        floor: absolute difference that counts as none.
         describe: dead terms (as text) and parameters at an unconstrained vector.
     """
     order = np.argsort(value, kind="stable")
@@ -88,7 +89,7 @@ def find_basins(
     at = 0
     while at < finite and len(table) < _MOST_BASINS:
         top = max(ranked[at], best)
-        end = int(np.searchsorted(ranked, top + tolerance * abs(top) + _FLOOR, side="right"))
+        end = int(np.searchsorted(ranked, top + tolerance * abs(top) + floor, side="right"))
         end = min(max(end, at + 1), finite)
         dead, params = describe(theta[order[at]])
         table.append((float(ranked[at]), end - at, dead, params))

@@ -98,7 +98,10 @@ class Runs(eqx.Module):
         Example:
             >>> Runs.from_frame(df, loss="loss", N="params", D="tokens")
         """
-        table = nw.from_native(frame, eager_only=True)
+        try:
+            table = nw.from_native(frame, eager_only=True)
+        except (TypeError, nw.exceptions.NarwhalsError) as error:
+            raise DataError(f"{source}: this is not a usable table ({error})") from None
         if not inputs:
             raise DataError(f"{source}: say which columns are the inputs, such as N='params'")
         wanted = {**inputs, "loss": loss}
@@ -184,7 +187,9 @@ class Runs(eqx.Module):
         )
 
     def take(self, rows: Any) -> "Runs":
-        """The runs at some row numbers or under a boolean mask."""
+        """The runs at some positions or under a boolean mask."""
+        if self.sets is not None:
+            raise DataError("choose one data set of the stack first: runs[name]")
         return Runs(
             inputs={key: np.asarray(x)[rows] for key, x in self.inputs.items()},
             loss=np.asarray(self.loss)[rows],
@@ -206,8 +211,9 @@ class Runs(eqx.Module):
 
     def digest(self) -> str:
         """SHA-256 of the numbers, so that a saved fit can tell whether it sees its own runs."""
-        arrays = [*self.inputs.values(), self.loss, self.weight]
-        content = hashlib.sha256(",".join(self.inputs).encode())
+        names = sorted(self.inputs)
+        arrays = [*(self.inputs[name] for name in names), self.loss, self.weight]
+        content = hashlib.sha256(",".join(names).encode())
         for array in arrays:
             content.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return content.hexdigest()
@@ -228,6 +234,8 @@ def drop_top(runs: Runs, k: int) -> Runs:
     Raises:
         DataError: if `k` is negative or leaves no runs.
     """
+    if runs.sets is not None:
+        raise DataError("choose one data set of the stack first: drop_top(runs[name], k)")
     if not 0 <= k < len(runs):
         raise DataError(f"cannot drop the {k} highest losses of {len(runs)} runs")
     order = np.argsort(np.asarray(runs.loss), kind="stable")
@@ -252,19 +260,27 @@ def read_csv(path: str | Path) -> pd.DataFrame:
             raise UnicodeError
         line = first.splitlines()[0]
         separator = max(",;\t", key=line.count)
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
     except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = str(error).strip().splitlines()[-1] if isinstance(error, ValueError) else ""
-        reason = f" ({reason})" if "line" in reason else ""
+        reason = f" ({str(error).strip()})" if "line" in str(error) else ""
         raise DataError(
             f"{path}: this is not a CSV file with a header line and one line per run{reason}"
         ) from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells as labels
+        cells = table.shape[1] + table.index.nlevels
+        raise DataError(
+            f"{path}: the header names {table.shape[1]} columns but the rows have {cells} cells; "
+            "name every column, and remove a separator at the end of the lines"
+        )
+    return table.rename(columns=lambda name: str(name).strip())
 
 
 def _check_columns(table: Any, wanted: Mapping[str, str], source: str) -> None:
     for name, column in wanted.items():
         if column not in table.columns:
             has = ", ".join(map(str, table.columns[:20]))
+            if len(table.columns) == 1:
+                has += " (only one: is the separator a comma, a semicolon or a tab?)"
             raise DataError(
                 f"{source}: there is no column {column!r} for {name}; the columns are: {has}"
             )
@@ -279,7 +295,8 @@ def _check_duplicates(table: Any, duplicates: Duplicates, source: str) -> np.nda
     if duplicates == "keep" or not table.is_duplicated().any():
         return keep
     seen: dict[tuple[Any, ...], int] = {}
-    for i, row in enumerate(table.iter_rows()):
+    for i, cells in enumerate(table.iter_rows()):
+        row = tuple(str(cell) for cell in cells)  # NaN would differ from itself
         before = seen.setdefault(row, i)
         if before == i:
             continue

@@ -72,9 +72,8 @@ def to_json(fit: Fit) -> str:
             "n": len(fit.restarts),
             "hit_share": fit.restarts.hit_share,
             "tolerance": fit.restarts.tolerance,
-            "basins": json.loads(
-                fit.restarts.basins.to_json(orient="records", double_precision=15)
-            ),
+            "floor": fit.restarts.floor,
+            "basins": _records(fit.restarts.basins),
         },
         "data": {
             "source": fit.runs.source if fit.runs is not None else "",
@@ -115,7 +114,9 @@ def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) 
         raise JaxscaleError(f"{path}: this is not a fit saved by jaxscale") from None
     try:
         return _from_content(content, runs, law, path)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (DataError, LawError):
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JaxscaleError(f"{path}: the saved fit is damaged ({error})") from None
 
 
@@ -126,6 +127,7 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
     chosen = laws.get(content["law"]) if law is None else law
     if chosen.name != content["law"]:
         raise LawError(f"{path}: holds a fit of {content['law']!r}, not of {chosen.name!r}")
+    _check_numbers(content, chosen)
     fields = dict(content["objective"])
     objective = OBJECTIVES[fields.pop("name")](**fields)
     basins = pd.DataFrame(content["restarts"]["basins"])
@@ -142,6 +144,7 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
             content["value"],
             basins,
             content["restarts"]["tolerance"],
+            content["restarts"]["floor"],
         ),
         runs=runs,
         ranges={name: (low, high) for name, (low, high) in data["ranges"].items()},
@@ -151,6 +154,30 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
         log_refs=content["reference"]["log_refs"],
         rmse=content["rmse"],
     )
+
+
+def _check_numbers(content: dict[str, Any], law: Law) -> None:
+    """Names and finite numbers where later steps rely on them."""
+    if set(content["params"]) != set(law.names):
+        raise ValueError(f"its parameters are not {', '.join(law.names)}")
+    if len(content["reference"]["free"]) != len(law.names):
+        raise ValueError("it lacks a coordinate")
+    ranges = content["data"]["ranges"]
+    if set(ranges) != set(law.inputs) or any(len(ends) != 2 for ends in ranges.values()):
+        raise ValueError(f"it lacks the range of an input ({', '.join(law.inputs)})")
+    numbers = [*content["params"].values(), *np.ravel(list(ranges.values())), content["value"]]
+    if not np.isfinite(np.asarray(numbers, float)).all():
+        raise ValueError("a number is not finite")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, with null for what JSON cannot say."""
+
+    def plain(cell: Any) -> Any:
+        cell = cell.item() if isinstance(cell, np.generic) else cell
+        return None if isinstance(cell, float) and not np.isfinite(cell) else cell
+
+    return [{name: plain(cell) for name, cell in row.items()} for row in table.to_dict("records")]
 
 
 def _fields(objective: Objective) -> dict[str, float]:

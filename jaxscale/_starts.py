@@ -22,7 +22,7 @@ _BLOCK = 256
 class Grid(eqx.Module):
     """Explicit starts in the user's units, one array per parameter, all of one length.
 
-    Values at which a positive parameter would be zero are not allowed.
+    Every value must lie inside the support of its parameter: a positive one cannot start at zero.
     """
 
     values: dict[str, np.ndarray]
@@ -41,6 +41,14 @@ class Grid(eqx.Module):
                 f"these starts are for {sorted(self.values)}, but law {law.name!r} has "
                 f"the parameters {sorted(law.names)}"
             )
+        for name, param in law.params:
+            values = np.asarray(self.values[name], float)
+            inside = (values > param.lower) & (values < param.upper) & np.isfinite(values)
+            if not inside.all():
+                raise LawError(
+                    f"the start {name} = {values[~inside][0]:g} is not inside "
+                    f"({param.lower:g}, {param.upper:g})"
+                )
         physical = {name: jnp.asarray(values) for name, values in self.values.items()}
         return np.asarray(free_vector(law, law.to_reference(physical, log_refs)))
 
@@ -48,6 +56,8 @@ class Grid(eqx.Module):
 def grid(**axes: Sequence[float]) -> Grid:
     """All combinations of start values: ``grid(E=[1, 2], A=[100, 400], ...)``."""
     points = np.array(list(itertools.product(*axes.values())), dtype=float)
+    if points.size == 0:
+        raise LawError("a grid of starts needs at least one value for every parameter")
     return Grid({name: points[:, i] for i, name in enumerate(axes)})
 
 

@@ -6,21 +6,28 @@ from typing import Any
 import numpy as np
 
 from jaxscale._evaluate import Rows
-from jaxscale._identify import dead_terms, elasticities, loose_parameters
+from jaxscale._identify import dead_terms, elasticities, input_slopes, loose_parameters
 from jaxscale._law import Law
 from jaxscale._restarts import Restarts
 
 _CONVERGED = {"float64": 1e-9, "float32": 1e-4}
 
 CODES = {
-    "converged": "the optimum satisfies the optimality conditions",
-    "not_converged": "no restart met the optimality conditions",
-    "at_bound": "a parameter sits at the end of its support",
-    "term_dead": "a term of the law contributes nothing",
-    "not_identified": "the runs leave some parameters open",
-    "restarts_disagree": "few restarts agree on the optimum",
+    "converged": "nothing speaks against the fit",
     "nonfinite": "the objective is not finite anywhere",
+    "not_converged": "the optimality conditions are not met",
+    "restarts_disagree": "few restarts agree on the optimum, or there was only one",
+    "too_few_runs": "too few runs per parameter to judge the fit",
+    "term_dead": "a term of the law contributes nothing",
+    "at_bound": "a parameter sits at the end of its support",
+    "wrong_sign": "the law rises with scale, or is negative",
+    "not_identified": "the runs leave some parameters open",
 }
+# An optimum at which this many restarts agree needs no derivative test, which is blind at a kink.
+_AGREEMENT = 10
+# Below this many runs per parameter, a robust fit mostly interpolates.
+_RUNS_PER_PARAMETER = 3
+_SCALES = ("N", "D", "C", "x")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +68,7 @@ def judge(
     decrease: float,
     restarts: Restarts,
     log_residuals: np.ndarray,
+    predicted: np.ndarray,
 ) -> Verdict:
     """Verdict on one optimum.
 
@@ -71,45 +79,33 @@ def judge(
         decrease: decrease of the objective that is still predicted, relative to it.
         restarts: the restart certificate.
         log_residuals: log(predicted) - log(loss) of every run.
+        predicted: predicted loss of every run.
     """
     if not np.isfinite(restarts.best):
         sentence = f"The objective is not finite at any of {len(restarts):,} starts."
         return Verdict((Finding("nonfinite", sentence),))
-    found = []
     shares = elasticities(law, theta, rows)
-    dead = dead_terms(law, shares)
     weight = np.asarray(rows.weight)
-    perfect = restarts.best <= 1e-20 * float(weight.sum())
-    if not (decrease < _CONVERGED[str(theta.dtype)] or perfect or dead):
-        found.append(
+    dead = dead_terms(law, shares[weight > 0])
+    at_bound = _bounds(law, theta)
+    ignored = {*dead, *at_bound}
+    found = [
+        *_convergence(restarts, decrease, str(theta.dtype)),
+        *_few_runs(law, int((weight > 0).sum())),
+        *(
             Finding(
-                "not_converged",
-                f"The optimality conditions are not met: a further decrease of {decrease:.1e} of "
-                "the objective is predicted. Allow more steps (max_steps=).",
+                "term_dead",
+                f"{name} contributes less than 0.01% of the loss in every run: these runs are "
+                f"explained best without that term ({name} is at its bound, 0).",
             )
-        )
-    hits = round(restarts.hit_share * len(restarts))
-    if len(restarts) > 1 and (restarts.hit_share < 0.1 or hits < 2):
-        found.append(
-            Finding(
-                "restarts_disagree",
-                f"Only {hits:,} of {len(restarts):,} restarts reach this optimum, so a better one "
-                "may exist: use more restarts.",
-            )
-        )
-    found += [
-        Finding(
-            "term_dead",
-            f"{name} contributes less than 0.01% of the loss in every run: these runs are "
-            f"explained best without that term ({name} is at its bound, 0).",
-        )
-        for name in dead
+            for name in dead
+        ),
+        *(Finding("at_bound", sentence) for sentence in at_bound.values()),
+        *_signs(law, theta, rows, predicted[weight > 0]),
     ]
-    found += _bounds(law, theta)
     loose = loose_parameters(law, shares, log_residuals, weight)
-    loose = {name: error for name, error in loose.items() if name not in dead}
-    if loose:
-        names = ", ".join(loose)
+    names = ", ".join(name for name in loose if name not in ignored)
+    if names:
         found.append(
             Finding(
                 "not_identified",
@@ -118,21 +114,64 @@ def judge(
             )
         )
     if not found:
-        found.append(
-            Finding(
-                "converged",
-                f"Converged: {restarts.hit_share:.1%} of {len(restarts):,} restarts reach the same "
-                "optimum.",
-            )
+        sentence = (
+            f"Converged: {restarts.hit_share:.1%} of {len(restarts):,} restarts reach the same "
+            "optimum."
         )
+        found.append(Finding("converged", sentence))
     return Verdict(tuple(found))
 
 
-def _bounds(law: Law, theta: Any) -> list[Finding]:
-    return [
-        Finding(
-            "at_bound", f"{name} is at the end of its support ({param.lower:g}, {param.upper:g})."
+def _convergence(restarts: Restarts, decrease: float, dtype: str) -> list[Finding]:
+    found = []
+    hits = round(restarts.hit_share * len(restarts))
+    exact = restarts.best <= restarts.floor
+    if not (decrease < _CONVERGED[dtype] or exact or hits >= _AGREEMENT):
+        sentence = (
+            f"The optimality conditions are not met: a further decrease of {decrease:.1e} of the "
+            "objective is predicted. Allow more steps (max_steps=) or use more restarts."
         )
+        found.append(Finding("not_converged", sentence))
+    if len(restarts) == 1:
+        sentence = "With one start only, a better optimum may exist: use more restarts."
+        found.append(Finding("restarts_disagree", sentence))
+    elif restarts.hit_share < 0.1 or hits < 2:
+        sentence = (
+            f"Only {hits:,} of {len(restarts):,} restarts reach this optimum, so a better one may "
+            "exist: use more restarts."
+        )
+        found.append(Finding("restarts_disagree", sentence))
+    return found
+
+
+def _few_runs(law: Law, n: int) -> list[Finding]:
+    p = len(law.params)
+    if n >= _RUNS_PER_PARAMETER * p:
+        return []
+    sentence = (
+        f"{n} runs for {p} parameters leave almost nothing to judge the fit by: other runs of the "
+        "same models could give very different estimates. Use more runs or a law with fewer "
+        "parameters."
+    )
+    return [Finding("too_few_runs", sentence)]
+
+
+def _bounds(law: Law, theta: Any) -> dict[str, str]:
+    return {
+        name: f"{name} is at the end of its support ({param.lower:g}, {param.upper:g})."
         for i, (name, param) in enumerate(law.params)
         if param.support == "interval" and abs(float(theta[i])) > 12
-    ]
+    }
+
+
+def _signs(law: Law, theta: Any, rows: Rows, predicted: np.ndarray) -> list[Finding]:
+    found = []
+    if np.any(predicted <= 0):
+        sentence = "The fitted law is not positive at every run."
+        found.append(Finding("wrong_sign", sentence))
+    slopes = np.asarray(input_slopes(law, theta, rows))
+    for name, slope in zip(law.inputs, slopes, strict=True):
+        if name in _SCALES and np.all(slope > 0):
+            sentence = f"The fitted loss rises with {name} throughout: do not extrapolate it."
+            found.append(Finding("wrong_sign", sentence))
+    return found

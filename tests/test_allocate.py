@@ -19,6 +19,8 @@ def brute_force(fit, cost, budget):
 
     def loss(log_n):
         N = np.exp(log_n)
+        if cost(N, 1e-8) > budget:  # too large even without data
+            return np.inf
         log_d = scipy.optimize.brentq(lambda d: np.log(cost(N, np.exp(d)) / budget), -20, 120)
         return float(fit.law(N, np.exp(log_d), **fit.params))
 
@@ -116,3 +118,26 @@ def test_flops_conventions():
     )
     assert wide / flops.six_nd(12 * n * d**2, 1) == pytest.approx(1.0, rel=2e-3)
     assert wide / flops.kaplan(1, n_layer=n, d_model=d, n_ctx=32) == pytest.approx(1.0, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda N, D: 6 * N * D * jnp.exp(D / 1e11),  # far from linear in D
+        lambda N, D: 6 * N * D + 2 * N * 1e11,  # inference tokens
+        lambda N, D: 6 * N * D + 1e20,  # a fixed cost
+        lambda N, D: jnp.maximum(6 * N * D, 1e20),
+    ],
+    ids=["steep", "inference", "fixed", "minimum"],
+)
+def test_costs_of_any_shape_are_met_exactly(simulated_fit, cost):
+    frontier = js.allocate(simulated_fit, flop=[1e22, 1e25], cost=cost)
+    np.testing.assert_allclose(cost(frontier.N, frontier.D), [1e22, 1e25], rtol=1e-9)
+    for i, budget in enumerate([1e22, 1e25]):
+        _, loss = brute_force(simulated_fit, lambda N, D: float(cost(N, D)), budget)
+        assert float(frontier.loss[i]) <= loss * (1 + 1e-9)
+
+
+def test_a_budget_below_the_fixed_cost_is_refused(simulated_fit):
+    with pytest.raises(js.LawError, match="no size can be had"):
+        js.allocate(simulated_fit, flop=1e19, cost=lambda N, D: 6 * N * D + 1e20)

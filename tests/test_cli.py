@@ -199,3 +199,14 @@ def test_entry_points():
     failed = subprocess.run([*command, "fit", "nowhere.csv"], capture_output=True, text=True)
     assert failed.returncode == 2
     assert failed.stderr == "jaxscale: nowhere.csv: there is no such file\n"
+
+
+def test_a_second_fit_leaves_no_file_of_the_first(run, table, tmp_path):
+    assert run("fit", "runs.csv", "--restarts", "32", "--out", "[b]fit")[0] == 0
+    assert (tmp_path / "[b]fit" / "frontier.csv").exists()
+    code, out, _ = run(
+        "fit", "runs.csv", "--law", "power_law", "--x", "N", "--restarts", "32", "--out", "[b]fit"
+    )
+    assert code == 0
+    assert "[b]fit" in out
+    assert not (tmp_path / "[b]fit" / "frontier.csv").exists()

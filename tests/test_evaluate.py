@@ -118,3 +118,15 @@ def test_padding_never_counts():
     expected = normal_equations(LAW, objective, theta, smooth, rows)
     seen = normal_equations(LAW, objective, theta, smooth, padded)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), seen, expected)
+
+
+def test_derivatives_that_it_does_not_have_are_refused():
+    """By the rows, `residuals` is differentiable; `value_function` must not answer zero."""
+    rows, theta, objective = make_rows(12), random_theta(1)[0], js.LogGaussian()
+
+    def by_weight(weight):
+        own = Rows(rows.inputs, rows.loss, weight, rows.log_loss_ref)
+        return value_function(LAW, objective, own)(theta)
+
+    with pytest.raises(TypeError, match="by theta only"):
+        jax.grad(by_weight)(rows.weight)

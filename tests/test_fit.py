@@ -1,6 +1,7 @@
 """fit(): right on known truth and real rows, honest where the runs do not decide."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -336,3 +337,130 @@ def test_one_hopeless_data_set_does_not_spoil_a_stack(simulated, key):
     assert batch["b"].verdict.codes == ("nonfinite",)
     assert "nonfinite" not in batch["a"].verdict
     assert np.isfinite(batch["a"].value)
+
+
+@pytest.mark.parametrize("n", [5, 6, 10])
+def test_few_runs_are_never_called_converged(n, key):
+    """A robust fit passes through most of so few runs; its residuals look perfect."""
+    N, D = design(n, seed=2)
+    noise = 0.03 * np.random.default_rng(2).normal(size=n)
+    loss = np.asarray(js.laws.chinchilla(N, D, **TRUTH)) * np.exp(noise)
+    fit = js.fit(js.laws.chinchilla, js.Runs.from_arrays(N=N, D=D, loss=loss), key=key)
+    assert "too_few_runs" in fit.verdict
+    assert not fit.verdict.ok
+
+
+def test_runs_of_zero_weight_do_not_count(key):
+    runs = noiseless(40)
+    weight = np.where(np.arange(40) < 4, 1.0, 0.0)
+    few = js.Runs.from_arrays(**runs.inputs, loss=runs.loss, weight=weight)
+    assert "4 runs" in refused(few, key)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0 / 60, 1e4])
+def test_the_scale_of_the_weights_does_not_matter(simulated, simulated_fit, key, factor):
+    runs, _ = simulated
+    weighted = js.Runs.from_arrays(**runs.inputs, loss=runs.loss, weight=np.full(60, factor))
+    fit = js.fit(js.laws.chinchilla, weighted, restarts=128, key=key)
+    assert fit.verdict == simulated_fit.verdict
+    assert as_floats(fit.params) == pytest.approx(as_floats(simulated_fit.params), rel=1e-9)
+
+
+def test_one_start_proves_nothing(simulated, key):
+    fit = js.fit(js.laws.chinchilla, simulated[0], restarts=1, key=key)
+    assert fit.verdict.codes == ("restarts_disagree",)
+
+
+def test_a_loss_that_rises_with_size_is_said(key):
+    N, D = design()
+    loss = 2.0 + 1e-3 * N**0.3 + 400 * D**-0.3
+    fit = js.fit(js.laws.chinchilla, js.Runs.from_arrays(N=N, D=D, loss=loss), restarts=64, key=key)
+    assert "wrong_sign" in fit.verdict
+    assert "rises with N" in str(fit.verdict)
+
+
+def test_a_parameter_at_its_bound_is_said(key):
+    @js.law(
+        A=js.positive(0.3, 1.0, unit="loss * x**alpha"), alpha=js.interval(0.0, 0.3),
+    )  # fmt: skip
+    def bounded(x, *, A, alpha):
+        """L(x) = A / x^alpha, alpha < 0.3"""
+        return A * x**-alpha
+
+    x = np.geomspace(1e3, 1e8, 30)
+    runs = js.Runs.from_arrays(x=x, loss=50 * x**-0.5)
+    fit = js.fit(bounded, runs, restarts=32, key=key)
+    assert fit.verdict.codes == ("at_bound",)
+    assert float(fit.params["alpha"]) == pytest.approx(0.3, rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", [js.LogL1(), js.LogQuantile(0.1), js.LogHuber(1e-3)])
+def test_the_verdict_is_right_at_kinks(objective):
+    """Ten small data sets whose optimum interpolates runs, where derivatives do not decide.
+
+    A fit called converged must be the best of a search sixteen times as large. Eight must be: the
+    tenth quantile of 40 runs has valleys so kinked that 64 restarts do not settle all of them.
+    """
+    sets = {}
+    for seed in range(10):
+        N, D = design(40, seed)
+        noise = 0.02 * np.random.default_rng(seed).normal(size=40)
+        loss = np.asarray(js.laws.chinchilla(N, D, **TRUTH)) * np.exp(noise)
+        sets[str(seed)] = js.Runs.from_arrays(N=N, D=D, loss=loss)
+    stack = js.Runs.stack(sets)
+    few, many = (
+        js.fit(js.laws.chinchilla, stack, objective=objective, restarts=n, key=jax.random.key(n))
+        for n in (64, 1024)
+    )
+    converged = np.array([verdict.ok for verdict in few.verdict])
+    assert converged.sum() >= 8
+    assert np.all(few.value[converged] <= many.value[converged] * (1 + 1e-6))
+
+
+def test_a_law_may_stack_its_terms(simulated, simulated_fit, key):
+    """Hoffmann's own form. The function sees one run at a time, wherever it is called."""
+
+    @js.law(
+        E=js.positive(0.3, 1.0, unit="loss"),
+        A=js.positive(0.3, 1.0, unit="loss * N**alpha"),
+        B=js.positive(0.3, 1.0, unit="loss * D**beta"),
+        alpha=js.real(0.1, 1.0),
+        beta=js.real(0.1, 1.0),
+    )
+    def stacked(N, D, *, E, A, B, alpha, beta):
+        """L = exp LSE(log E, a - alpha log N, b - beta log D)"""
+        terms = [jnp.log(E), jnp.log(A) - alpha * jnp.log(N), jnp.log(B) - beta * jnp.log(D)]
+        return jnp.exp(jax.scipy.special.logsumexp(jnp.stack(terms)))
+
+    fit = js.fit(stacked, simulated[0], restarts=64, key=key)
+    assert fit.value == pytest.approx(simulated_fit.value, rel=1e-9)
+    np.testing.assert_allclose(fit.predicted(), simulated_fit.predicted(), rtol=1e-7)
+    sizes = np.array([1e9, 2e9, 4e9])
+    assert js.predict(fit, N=sizes, D=1e11).mean.shape == (3,)
+    a, b = (js.allocate(f, flop=[1e20, 1e22]) for f in (fit, simulated_fit))
+    np.testing.assert_allclose(a.N, b.N, rtol=1e-6)
+
+
+def test_starts_outside_the_support_are_refused(simulated):
+    for bad in (0.0, -3.0):
+        starts = js.grid(E=[1.8], A=[bad, 480.0], B=[2100.0], alpha=[0.35], beta=[0.37])
+        with pytest.raises(js.LawError, match="start A = "):
+            js.fit(js.laws.chinchilla, simulated[0], starts=starts)
+    with pytest.raises(js.LawError, match="at least one value"):
+        js.grid(E=[], A=[1.0])
+
+
+def test_an_interrupt_stops_every_worker(simulated, key, monkeypatch):
+    """What Ctrl-C does: the first exception ends the other queues, too."""
+    from jaxscale import _driver
+
+    seen = []
+
+    def harvest(*arguments):
+        seen.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_driver, "_harvest", harvest)
+    with pytest.raises(KeyboardInterrupt):
+        js.fit(js.laws.chinchilla, simulated[0], restarts=3000, key=key)
+    assert len(seen) <= 2

@@ -134,3 +134,45 @@ def test_a_stack_pads_and_gives_its_members_back():
         stack["c"]
     with pytest.raises(js.DataError):
         js.Runs.stack({})
+
+
+def test_rows_longer_than_the_header_are_refused(tmp_path):
+    """Pandas would take the first cells as labels and shift every column."""
+    path = tmp_path / "runs.csv"
+    path.write_text("n,d,loss\n1e9,6e9,2.3,0.5\n2e9,7e9,2.2,0.4\n")
+    with pytest.raises(js.DataError, match="3 columns but the rows have 4 cells"):
+        js.Runs.from_csv(path, **COLUMNS)
+
+
+def test_header_spaces_and_empty_columns_do_no_harm(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("n , d , loss ,\n1e9,6e9,2.3,\n2e9,7e9,2.2,\n1e9,6e9,2.3,\n")
+    with pytest.raises(js.DataError, match="row 3 repeats row 1"):
+        js.Runs.from_csv(path, **COLUMNS)
+    assert len(js.Runs.from_csv(path, duplicates="drop", **COLUMNS)) == 2
+
+
+def test_a_nul_byte_is_no_csv(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(b"n,d,loss\n1,2\x00,3\n")
+    with pytest.raises(js.DataError, match="not a CSV"):
+        js.Runs.from_csv(path, **COLUMNS)
+
+
+@pytest.mark.parametrize("table", [{"n": [1]}, pl.from_pandas(GOOD).lazy(), 3])
+def test_things_that_are_no_table_are_refused(table):
+    with pytest.raises(js.DataError, match="not a usable table"):
+        js.Runs.from_frame(table, **COLUMNS)
+
+
+def test_a_stack_has_no_rows_to_take():
+    stack = js.Runs.stack({"a": js.Runs.from_frame(GOOD, **COLUMNS)})
+    for change in (lambda: stack.take([0]), lambda: js.drop_top(stack, 1)):
+        with pytest.raises(js.DataError, match="stack first"):
+            change()
+
+
+def test_the_order_of_the_inputs_is_no_part_of_the_data():
+    a = js.Runs.from_arrays(N=GOOD.n, D=GOOD.d, loss=GOOD.loss)
+    b = js.Runs.from_arrays(D=GOOD.d, N=GOOD.n, loss=GOOD.loss)
+    assert a.digest() == b.digest()

@@ -98,3 +98,26 @@ def test_a_stack_is_saved_one_by_one(simulated, key, tmp_path):
         js.save(tmp_path / "fit.json", batch)
     js.save(tmp_path / "fit.json", batch["a"])
     assert js.load(tmp_path / "fit.json", runs=simulated[0]).n_runs == 60
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c["params"].pop("A"),
+        lambda c: c["params"].update(A=None),
+        lambda c: c["params"].update(A=float("nan")),
+        lambda c: c["params"].update(A="many"),
+        lambda c: c["data"]["ranges"].pop("N"),
+        lambda c: c["data"]["ranges"].update(N=[1.0]),
+        lambda c: c.update(value="low"),
+        lambda c: c["restarts"]["basins"][0].update(objective="low"),
+        lambda c: c["objective"].update(name="Magic"),
+    ],
+)
+def test_damaged_fits_are_refused(simulated_fit, tmp_path, damage):
+    js.save(tmp_path / "fit.json", simulated_fit)
+    content = json.loads((tmp_path / "fit.json").read_text())
+    damage(content)
+    (tmp_path / "fit.json").write_text(json.dumps(content))
+    with pytest.raises(js.JaxscaleError, match="damaged"):
+        js.load(tmp_path / "fit.json")

@@ -84,10 +84,7 @@ def coupled_power(
     source="Brandfonbrener et al. 2024, arXiv 2411.12925",
     evidence="formula and coefficients read in the authors' code",
     optimum=_brandfonbrener_optimum,
-    derived={
-        "a": lambda alpha, beta, **_: beta / (alpha + beta),
-        "b": lambda alpha, beta, **_: alpha / (alpha + beta),
-    },
+    derived=_EXPONENTS,
     E=positive(0.3, 1.0, unit="loss"),
     A=positive(0.1, 1.0, unit="loss**(1/alpha) * N"),
     B=positive(0.1, 1.0, unit="loss**(1/beta) * D"),
