@@ -55,7 +55,7 @@ def _prepare_jax() -> None:
     jax.config.update("jax_enable_x64", True)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("jaxscale") / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _numbers(text: str, option: str) -> list[float]:

@@ -57,13 +57,7 @@ class Law:
 
         The function itself only ever sees one run and one set of parameters.
         """
-        names = tuple(params)
-
-        def one(*values: Any) -> Any:
-            split = len(inputs)
-            return self.fn(*values[:split], **dict(zip(names, values[split:], strict=True)))
-
-        return jnp.vectorize(one)(*inputs, *params.values())
+        return _over_arrays(self.fn, inputs, params)
 
     def __repr__(self) -> str:
         return f"Law({self.name}: {self.formula or ', '.join(self.names)})"
@@ -89,6 +83,16 @@ class Law:
     ) -> dict[str, Any]:
         """Parameters in reference units from parameters in the user's units."""
         return self.to_physical(params, log_refs, sign=-1)
+
+
+@jax.jit(static_argnames="fn", inline=True)
+def _over_arrays(fn: Callable[..., Any], inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    names, split = tuple(params), len(inputs)
+
+    def one(*values: Any) -> Any:
+        return fn(*values[:split], **dict(zip(names, values[split:], strict=True)))
+
+    return jnp.vectorize(one)(*inputs, *params.values())
 
 
 def law(

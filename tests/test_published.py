@@ -175,7 +175,8 @@ def test_calling_takes_the_inputs_in_order_or_by_name():
     assert entry(1e9, D=2e10) == value
     many = entry(N=np.array([1e9, 1e10]), D=2e10)
     assert many.shape == (2,)
-    assert many[0] == value
+    # Compiled for an array and for a number, the same sum may round differently.
+    np.testing.assert_allclose(many[0], value, rtol=1e-15)
     for inputs, named in (
         ((1e9,), {}),
         ((), {"N": 1e9, "x": 2e10}),
