@@ -61,8 +61,7 @@ def levenberg_marquardt(
         anneal: factor on the smoothing width after each accepted step.
         max_step: longest step in any unconstrained coordinate.
 
-    Source: Levenberg 1944; Marquardt 1963; annealing and mixed weights are measured in
-    ``tests/bench/RESULTS.md``.
+    Source: Levenberg 1944; Marquardt 1963; the mixed weights and the annealing are our own.
 
     Example:
         >>> fit(laws.chinchilla, runs, optimizer=levenberg_marquardt(rtol=1e-10), key=key)
