@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxscale._evaluate import Rows, normal_equations, residuals, value_function
-from jaxscale._law import Law
-from jaxscale._objective import Objective
+from jaxscale._evaluate import residuals
+from jaxscale._problem import Problem, problem_equations, problem_value, select, set_axes
 
 _STEPS_PER_ROUND = 4
 _CPU_BLOCKS = (64, 512)
@@ -62,15 +61,8 @@ def reports_convergence(optimizer: optax.GradientTransformationExtraArgs) -> boo
     return optax.tree.get(state, "converged", None) is not None
 
 
-def objective_value(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
-    """The exact objective of one lane."""
-    return value_function(law, objective, rows)(theta)
-
-
-def _step(
-    law: Law, optimizer: Any, objective: Objective, rows: Rows, unit: Any, theta: Any, memory: Any
-) -> tuple[Any, Any]:
-    value_of = value_function(law, objective, rows)
+def _step(optimizer: Any, problem: Problem, unit: Any, theta: Any, memory: Any) -> tuple[Any, Any]:
+    law, objective, rows = problem.law, problem.objective, problem.rows
 
     def scaled(
         at: Any,
@@ -80,7 +72,7 @@ def _step(
         width_unit: Any = 0,
     ) -> Any:
         # Optax's line search insists that the function it calls accepts every extra argument.
-        return value_of(at) / unit
+        return problem_value(problem, at) / unit
 
     # XLA drops this pass for optimizers that ignore the gradient they are handed.
     value, gradient = jax.value_and_grad(scaled)(theta)
@@ -92,7 +84,7 @@ def _step(
         value=value,
         grad=gradient,
         value_fn=scaled,
-        normal_equations=lambda at, smooth: normal_equations(law, objective, at, smooth, rows),
+        normal_equations=functools.partial(problem_equations, problem),
         residual_fn=lambda at: residuals(law, objective, at, rows),
         width=objective.width,
         width_unit=scale,
@@ -100,13 +92,10 @@ def _step(
     return optax.apply_updates(theta, updates), memory
 
 
-@functools.partial(jax.jit, static_argnames=("law", "optimizer", "by_set"), donate_argnums=(7,))
+@functools.partial(jax.jit, static_argnames="optimizer", donate_argnums=(4,))
 def _round(
-    law: Law,
     optimizer: Any,
-    by_set: bool,
-    objective: Objective,
-    rows: Rows,
+    problem: Problem,
     unit: Any,
     which: jax.Array,
     lanes: Lanes,
@@ -114,19 +103,15 @@ def _round(
     stopping: Stopping,
 ) -> Lanes:
     """Advance every lane by `n_steps`, then judge which are done."""
-    if by_set:
-        rows, unit = jax.tree.map(lambda x: x[which], (rows, unit))
-    axis = 0 if by_set else None
+    problem, unit = select(problem, which), unit[which]
+    axes = set_axes(problem)
 
     def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-        return jax.vmap(functools.partial(_step, law, optimizer), in_axes=(None, axis, axis, 0, 0))(
-            objective, rows, unit, *carry
-        )
+        advance = functools.partial(_step, optimizer)
+        return jax.vmap(advance, in_axes=(axes, 0, 0, 0))(problem, unit, *carry)
 
     theta, memory = jax.lax.fori_loop(0, n_steps, step, (lanes.theta, lanes.memory))
-    value = jax.vmap(functools.partial(objective_value, law), in_axes=(None, 0, axis))(
-        objective, theta, rows
-    )
+    value = jax.vmap(problem_value, in_axes=(axes, 0))(problem, theta)
     better = value < lanes.best_value
     gained = value < lanes.best_value * (1 - stopping.rtol)
     stale = jnp.where(gained, 0, lanes.stale + n_steps)
@@ -238,9 +223,7 @@ def _block_for(n: int, blocks: tuple[int, ...]) -> int:
 
 
 def run(
-    law: Law,
-    objective: Objective,
-    rows: Rows,
+    problem: Problem,
     starts: np.ndarray,
     optimizer: optax.GradientTransformationExtraArgs,
     stopping: Stopping,
@@ -249,16 +232,15 @@ def run(
     """Optimize from every start.
 
     Args:
-        law, objective: what to fit and how residuals count.
-        rows: data in reference units; leaves (runs,), or (sets, runs) for a stack.
-        starts: unconstrained vectors, shape (sets, restarts, p); one set if `rows` is no stack.
+        problem: what to minimize, in reference units; leaves that differ between the sets have a
+            leading axis of sets.
+        starts: unconstrained vectors, shape (sets, restarts, p); one set if `problem` is no stack.
         optimizer: any Optax transformation; it is offered the value, gradient, value function,
             residual function and normal equations as extra arguments.
         stopping: when to give up on a lane.
         tick: called with the number of newly finished starts.
     """
     sets, restarts, p = starts.shape
-    by_set = np.ndim(rows.loss) == 2
     flat = starts.reshape(-1, p)
     which = np.repeat(np.arange(sets), restarts)
     out = Outcomes(
@@ -267,7 +249,9 @@ def run(
         steps=np.zeros(len(flat), int),
         converged=np.zeros(len(flat), bool),
     )
-    unit = _natural_unit(law, objective, rows, np.median(starts, axis=1), by_set)
+    unit = jnp.ones(sets, flat.dtype)
+    if not reports_convergence(optimizer):
+        unit = _natural_unit(problem, jnp.asarray(np.median(starts, axis=1)))
     cpu = jax.default_backend() == "cpu"
     blocks = _CPU_BLOCKS if cpu else _ACCELERATOR_BLOCKS
     workers = min(os.cpu_count() or 1, -(-len(flat) // blocks[0])) if cpu else 1
@@ -275,10 +259,8 @@ def run(
 
     def call(sets_of: np.ndarray, lanes: Lanes) -> Lanes:
         def advance() -> Lanes:
-            return _round(
-                law, optimizer, by_set, objective, rows, unit, jnp.asarray(sets_of), lanes,
-                _STEPS_PER_ROUND, stopping,
-            )  # fmt: skip
+            which = jnp.asarray(sets_of)
+            return _round(optimizer, problem, unit, which, lanes, _STEPS_PER_ROUND, stopping)
 
         if len(sets_of) in compiled:
             return advance()
@@ -315,13 +297,12 @@ def run(
     )
 
 
-@jax.jit(static_argnames=("law", "by_set"))
-def _natural_unit(law: Law, objective: Objective, rows: Rows, middle: Any, by_set: bool) -> Any:
+@jax.jit
+def _natural_unit(problem: Problem, middle: Any) -> Any:
     """An objective of ordinary size, so that no optimizer's absolute tolerance can bite."""
 
-    def one(rows: Rows, theta: Any) -> Any:
-        r = residuals(law, objective, theta, rows)
-        value = jnp.where(rows.weight > 0, rows.weight * objective.rho(r), 0).sum()
+    def one(problem: Problem, theta: Any) -> Any:
+        value = problem_value(problem, theta)
         return jnp.where(jnp.isfinite(value) & (value > 0), value, 1.0)
 
-    return jax.vmap(one)(rows, middle) if by_set else one(rows, middle[0])
+    return jax.vmap(one, in_axes=(set_axes(problem), 0))(problem, middle)

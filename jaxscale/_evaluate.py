@@ -26,7 +26,8 @@ _ROW_BLOCK = 16
 class Rows(eqx.Module):
     """The runs as an evaluation needs them: inputs in reference units, loss as observed.
 
-    Leaves have a leading axis of rows; a lane axis may come before it.
+    Leaves have a leading axis of rows; any of them may have a lane axis before it, so that the
+    resamples of a bootstrap share everything but their weights.
     """
 
     inputs: tuple[Any, ...]
@@ -108,18 +109,18 @@ def _lanes_pass(
         for i, (_, param) in enumerate(law.params)
     ]
     params, slopes = zip(*transforms, strict=True)
-    per_lane = rows.loss.ndim == 2
-    lane_axis = 0 if per_lane else None
+    # A column may be common to all lanes, (rows,), or each lane's own, (rows, lanes).
+    inputs_axes = tuple(_lane_axis(x) for x in rows.inputs)
     scale_axis = 0 if jnp.ndim(rows.log_loss_ref) else None
     one = _row_jacobian(law, objective, order)
-    over_lanes = jax.vmap(one, in_axes=(lane_axis, lane_axis, scale_axis, 0))
+    over_lanes = jax.vmap(one, in_axes=(inputs_axes, _lane_axis(rows.loss), scale_axis, 0))
     over_rows = jax.vmap(over_lanes, in_axes=(0, 0, None, None))
     loss_scale = jnp.exp(rows.log_loss_ref)
 
     def block(total: Evaluation, part: Any) -> tuple[Evaluation, None]:
         inputs, loss, weight = part
         r, jacobian = over_rows(inputs, loss, loss_scale, params)
-        weight = weight if per_lane else weight[:, None]
+        weight = weight if weight.ndim == 2 else weight[:, None]
         psi, core, reweighted = objective.weights(r, smoothing.next_width)
         curvature = weight * (core + smoothing.mix * jnp.maximum(reweighted - core, 0))
         value = (weight * objective.rho(r, smoothing.width)).sum(0)
@@ -161,26 +162,20 @@ def _evaluator(law: Law, order: int) -> Callable[..., Evaluation]:
     ) -> Any:
         _, theta_batched, _, rows_batched = batched
         theta = theta.T if theta_batched else jnp.repeat(theta[:, None], lanes, axis=1)
-        if any(jax.tree.leaves(rows_batched)):
-            rows = _rows_by_lane(rows, rows_batched, lanes)
-        out = _lanes_pass(law, order, objective, theta, smoothing, rows)
+        out = _lanes_pass(law, order, objective, theta, smoothing, _lanes_last(rows, rows_batched))
         return out, jax.tree.map(lambda _: True, out)
 
     return evaluate
 
 
-def _rows_by_lane(rows: Rows, batched: Rows, lanes: int) -> Rows:
-    def place(x: Any, is_batched: bool) -> Any:
-        if is_batched:
-            return jnp.moveaxis(x, 0, 1)
-        return jnp.repeat(jnp.expand_dims(x, 1), lanes, axis=1)
+def _lanes_last(rows: Rows, batched: Rows) -> Rows:
+    """Columns of each lane as (rows, lanes); those common to all lanes stay (rows,)."""
+    return jax.tree.map(lambda x, own: x.T if own else x, rows, batched)
 
-    return Rows(
-        inputs=tuple(map(place, rows.inputs, batched.inputs)),
-        loss=place(rows.loss, batched.loss),
-        weight=place(rows.weight, batched.weight),
-        log_loss_ref=rows.log_loss_ref,
-    )
+
+def _lane_axis(column: Any) -> int | None:
+    """Axis of the lanes in one row of a column."""
+    return 0 if column.ndim == 2 else None
 
 
 def normal_equations(

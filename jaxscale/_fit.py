@@ -19,6 +19,7 @@ from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import LogHuber, Objective
 from jaxscale._polish import polish
+from jaxscale._problem import Problem
 from jaxscale._progress import progress
 from jaxscale._reference import log_references, reference_rows
 from jaxscale._restarts import Restarts, find_basins
@@ -244,7 +245,7 @@ def fit(
     )
     count = begin.shape[0] * begin.shape[1]
     with progress(f"fitting {law.name}", count, show_progress) as tick:
-        out = _driver.run(law, objective, rows, begin, chosen, stopping, tick)
+        out = _driver.run(Problem(law, objective, rows), begin, chosen, stopping, tick)
     if not np.isfinite(out.value).any():
         raise FitError(
             f"the objective of {law.name!r} is not finite at any of {begin.shape[1]:,} starts; "
@@ -314,7 +315,7 @@ def _finish(
     if not own_test:
         # A first-order optimizer stops far from round-off, too far for Newton steps.
         finisher, limits = levenberg_marquardt(anneal=0.0), _driver.Stopping(300, 300, 0.0)
-        one = _driver.run(law, objective, rows, best[None, None], finisher, limits)
+        one = _driver.run(Problem(law, objective, rows), best[None, None], finisher, limits)
         best = one.theta[0, 0]
     refined, objective_value, decrease = polish(law, objective, jnp.asarray(best), rows)
     optimum = float(objective_value)

@@ -16,7 +16,6 @@ import optax
 from jaxscale._evaluate import Evaluation, Smoothing
 
 _UNROLL_BELOW = 12
-_FIRST_WIDTH = 1.0
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -37,6 +36,7 @@ def levenberg_marquardt(
     rtol: float = 1e-13,
     damping: float = 1e-4,
     anneal: float = 0.4,
+    first_width: float = 1.0,
     max_step: float = 2.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Damped Gauss-Newton for sums of losses of residuals, as an Optax transformation.
@@ -45,8 +45,8 @@ def levenberg_marquardt(
     something between the loss's own curvature, which is right at the optimum but zero for most
     runs under a sharp Huber loss, and iterative reweighting, which is safe but slow; success moves
     towards the first, failure towards the second. The loss itself starts out smooth (Huber's delta
-    at 1) and is sharpened by `anneal` at every success. Damping by the trace rather than by
-    diag(H) (Marquardt's choice) lets a term that has nearly vanished come back.
+    at `first_width`) and is sharpened by `anneal` at every success. Damping by the trace rather
+    than by diag(H) (Marquardt's choice) lets a term that has nearly vanished come back.
 
     ``update`` needs one of the extra arguments
 
@@ -59,6 +59,7 @@ def levenberg_marquardt(
         rtol: converged when the predicted decrease is below this share of the objective.
         damping: first damping, relative to the mean of the Hessian's diagonal.
         anneal: factor on the smoothing width after each accepted step.
+        first_width: smoothing width to begin with; a start near the optimum needs little.
         max_step: longest step in any unconstrained coordinate.
 
     Source: Levenberg 1944; Marquardt 1963; the mixed weights and the annealing are our own.
@@ -76,7 +77,7 @@ def levenberg_marquardt(
             hessian=tuple(jnp.ones_like(zero) * (i == j) for i in range(p) for j in range(i + 1)),
             damping=jnp.asarray(damping, dtype),
             mix=jnp.ones((), dtype),
-            width=jnp.full((), _FIRST_WIDTH, dtype),
+            width=jnp.full((), first_width, dtype),
             converged=jnp.zeros((), bool),
         )
 

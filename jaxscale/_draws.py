@@ -1,0 +1,142 @@
+"""Draws: the single currency of uncertainty."""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from jaxscale._errors import DataError
+from jaxscale._fit import Fit
+from jaxscale._law import Law
+from jaxscale._objective import Objective
+from jaxscale._quantity import Quantity, evaluate, resolve_all
+from jaxscale._runs import Runs
+from jaxscale._verdict import Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Parameter draws around a fit, with a name of how they were made.
+
+    Attributes:
+        fit: the fit that they belong to.
+        method: how they were made, such as ``"pairs bootstrap"``.
+        params: draws in the user's units by parameter, each of shape (draws,).
+        scale: noise scale of the objective's noise model, shape (draws,).
+        center: what a prediction reports as its middle: the fit's own value, or the median of the
+            draws (for a posterior).
+        value: objective that each draw minimizes (of a bootstrap), shape (draws,), or None.
+        failed: how many draws were lost, for example because a resample had no finite optimum.
+        notes: what to know before using them.
+    """
+
+    fit: Fit
+    method: str
+    params: dict[str, np.ndarray]
+    scale: np.ndarray
+    center: Literal["fit", "median"] = "fit"
+    value: np.ndarray | None = None
+    failed: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fit.sets is not None:
+            raise DataError(f"choose one data set first, such as fit[{self.fit.sets[0]!r}]")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.params.values())))
+
+    @property
+    def law(self) -> Law:
+        """The fitted law."""
+        return self.fit.law
+
+    @property
+    def objective(self) -> Objective:
+        """The objective of the fit, whose noise model `scale` belongs to."""
+        return self.fit.objective
+
+    @property
+    def runs(self) -> Runs | None:
+        """The runs of the fit."""
+        return self.fit.runs
+
+    @property
+    def ranges(self) -> dict[str, tuple[Any, Any]]:
+        """Lowest and highest value of every input seen in the data."""
+        return self.fit.ranges
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the fit."""
+        return self.fit.verdict
+
+    def __getitem__(self, what: str | Quantity) -> np.ndarray:
+        """Draws of a parameter, of a derived quantity or of any `Quantity`, shape (draws,)."""
+        quantities = resolve_all(self.fit, what)
+        return np.asarray(evaluate(self.law, quantities, self.params))[:, 0]
+
+    @property
+    def derived(self) -> dict[str, np.ndarray]:
+        """Draws of what the law derives from its parameters."""
+        return {name: self[name] for name, _ in self.law.derived}
+
+    def interval(self, what: str | Quantity, level: float = 0.95) -> tuple[float, float]:
+        """Equal-tailed interval from the quantiles of the draws."""
+        low, high = np.quantile(self[what], tails(level))
+        return float(low), float(high)
+
+    def covariance(self) -> pd.DataFrame:
+        """Covariance of the parameters, in the user's units."""
+        return pd.DataFrame(self.params).cov()
+
+    def correlation(self) -> pd.DataFrame:
+        """Correlation of the parameters."""
+        return pd.DataFrame(self.params).corr()
+
+    def frame(self, level: float = 0.95, quantities: Any = None) -> pd.DataFrame:
+        """Estimate, standard error and equal-tailed interval, one row per quantity.
+
+        Args:
+            level: probability content of the intervals.
+            quantities: names or `Quantity` objects; default every parameter and derived quantity.
+        """
+        chosen = resolve_all(self.fit, quantities)
+        draws = np.asarray(evaluate(self.law, chosen, self.params))
+        point = np.asarray(evaluate(self.law, chosen, self.fit.params))
+        low, high = np.quantile(draws, tails(level), axis=0)
+        middle = point if self.center == "fit" else np.median(draws, axis=0)
+        return pd.DataFrame(
+            {
+                "quantity": [q.label for q in chosen],
+                "estimate": middle,
+                "se": draws.std(axis=0, ddof=1),
+                "low": low,
+                "high": high,
+            }
+        )
+
+    def __repr__(self) -> str:
+        table = self.frame().to_string(index=False, float_format=lambda x: f"{x:.6g}")
+        head = f"{self.law.name}, {len(self):,} draws: {self.method} (95% intervals)"
+        return "\n".join([head, table, *self.notes])
+
+    def _repr_html_(self) -> str:
+        table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
+        notes = "<br>".join(self.notes)
+        return (
+            f"<b>{self.law.name}</b>, {len(self):,} draws: {self.method} (95% intervals)"
+            f"{table}<p>{notes}</p>"
+        )
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Lower and upper probability of an equal-tailed interval.
+
+    Raises:
+        DataError: unless ``0 < level < 1``.
+    """
+    if not 0 < level < 1:
+        raise DataError(f"level must lie between 0 and 1, such as 0.9, got {level}")
+    return (1 - level) / 2, (1 + level) / 2

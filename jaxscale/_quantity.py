@@ -1,0 +1,198 @@
+"""Numbers that follow from the parameters: what intervals, profiles and audits are about."""
+
+import abc
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxscale._errors import LawError
+from jaxscale._law import Law, physical_params
+from jaxscale._optimum import optimum
+
+if TYPE_CHECKING:
+    from jaxscale._fit import Fit
+
+
+class Quantity(eqx.Module):
+    """A number that follows from the parameters of a law; called as ``quantity(law, params)``.
+
+    Made from a name (of a parameter or of something the law derives, such as ``"a"``), by
+    `loss_at`, `optimal_N` or `optimal_D`. The numbers in it are leaves, so that jitted code serves
+    every budget and size.
+    """
+
+    @property
+    @abc.abstractmethod
+    def label(self) -> str:
+        """How tables and pictures call it."""
+
+    @abc.abstractmethod
+    def positive(self, law: Law) -> bool:
+        """Whether it is positive by nature, so that its intervals are formed on the log scale."""
+
+    @abc.abstractmethod
+    def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
+        """Value at parameters in the user's units."""
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+class Parameter(Quantity):
+    """A parameter of the law, in the user's units."""
+
+    name: str = eqx.field(static=True)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def positive(self, law: Law) -> bool:
+        return dict(law.params)[self.name].support == "positive"
+
+    def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
+        return params[self.name]
+
+
+class Derived(Quantity):
+    """A quantity that the law derives from its parameters, such as the exponent ``a``."""
+
+    name: str = eqx.field(static=True)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def positive(self, law: Law) -> bool:
+        return False
+
+    def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
+        return dict(law.derived)[self.name](**params)
+
+
+class LossAt(Quantity):
+    """The law's loss at given inputs; see `loss_at`."""
+
+    inputs: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return f"L({', '.join(f'{name}={float(x):.4g}' for name, x in self.inputs.items())})"
+
+    def positive(self, law: Law) -> bool:
+        return True
+
+    def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
+        return law.fn(*(self.inputs[name] for name in law.inputs), **params)
+
+
+class OptimalSize(Quantity):
+    """Compute-optimal N or D under C = 6 N D; see `optimal_N` and `optimal_D`."""
+
+    which: Literal["N", "D"] = eqx.field(static=True)
+    flop: Any
+    middle: Any = (0.0, 0.0)
+
+    @property
+    def label(self) -> str:
+        return f"{self.which}*(C={float(self.flop):.4g})"
+
+    def positive(self, law: Law) -> bool:
+        return True
+
+    def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
+        N, D = optimum(law, self.middle, params, jnp.asarray(self.flop, float))
+        return N if self.which == "N" else D
+
+
+def loss_at(**inputs: float) -> Quantity:
+    """The law's loss at given inputs, in the units of the data: ``loss_at(N=70e9, D=1.4e12)``."""
+    return LossAt({name: float(x) for name, x in inputs.items()})
+
+
+def optimal_N(flop: float) -> Quantity:  # noqa: N802
+    """Compute-optimal number of parameters under C = 6 N D at a budget in FLOPs."""
+    return OptimalSize("N", float(flop))
+
+
+def optimal_D(flop: float) -> Quantity:  # noqa: N802
+    """Compute-optimal number of training tokens under C = 6 N D at a budget in FLOPs."""
+    return OptimalSize("D", float(flop))
+
+
+def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
+    """A quantity of a fitted law, from its name or from itself.
+
+    Raises:
+        LawError: for an unknown name, or for inputs that the law does not have.
+    """
+    law = fit.law
+    if isinstance(what, str):
+        if what in law.names:
+            return Parameter(what)
+        derived = [name for name, _ in law.derived]
+        if what in derived:
+            return Derived(what)
+        raise LawError(
+            f"law {law.name!r} has no quantity {what!r}; it has {', '.join((*law.names, *derived))}"
+        )
+    if isinstance(what, LossAt) and set(what.inputs) != set(law.inputs):
+        raise LawError(
+            f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; "
+            f"got {', '.join(what.inputs) or 'none'}"
+        )
+    if isinstance(what, OptimalSize):
+        if set(law.inputs) != {"N", "D"}:
+            raise LawError(f"law {law.name!r} is not one in N and D, so it has no optimal size")
+        ends = {name: np.log(np.asarray(fit.ranges[name], float)) for name in ("N", "D")}
+        middle = (float(ends["N"].mean()), float(ends["D"].mean()))
+        return OptimalSize(what.which, what.flop, middle)
+    return what
+
+
+def resolve_all(
+    fit: "Fit", what: str | Quantity | Iterable[str | Quantity] | None
+) -> tuple[Quantity, ...]:
+    """One quantity or several; None stands for every parameter and everything the law derives."""
+    if what is None:
+        what = [*fit.law.names, *(name for name, _ in fit.law.derived)]
+    if isinstance(what, str | Quantity):
+        what = [what]
+    return tuple(resolve(fit, one) for one in what)
+
+
+@jax.jit(static_argnames="law")
+def evaluate(law: Law, quantities: tuple[Quantity, ...], params: Mapping[str, Any]) -> Any:
+    """Values of quantities, stacked on the last axis; parameters may share leading axes."""
+
+    def one(params: Mapping[str, Any]) -> Any:
+        return jnp.stack([jnp.asarray(q(law, params)) for q in quantities])
+
+    shape = jnp.shape(params[law.names[0]])
+    flat = {name: jnp.ravel(jnp.asarray(value, float)) for name, value in params.items()}
+    return jax.vmap(one)(flat).reshape(*shape, len(quantities))
+
+
+def at_free(
+    law: Law, quantities: tuple[Quantity, ...], theta: Any, log_refs: Mapping[str, Any]
+) -> Any:
+    """Values of quantities at one unconstrained vector, the positive ones as their log.
+
+    The scale on which intervals are formed. Shape (quantities,).
+    """
+    params = physical_params(law, theta, log_refs)
+
+    def one(quantity: Quantity) -> Any:
+        value = jnp.asarray(quantity(law, params))
+        return jnp.log(value) if quantity.positive(law) else value
+
+    return jnp.stack([one(q) for q in quantities])
+
+
+def from_interval_scale(law: Law, quantity: Quantity, value: Any) -> Any:
+    """Inverse of the scale of `at_free`."""
+    return np.exp(value) if quantity.positive(law) else value

@@ -1,0 +1,95 @@
+"""Fit a law again, many times at once, on variations of the data it was fitted to.
+
+Resamples, simulations, profile points and leave-one-out fits all come through here: they share the
+reference units of the fit, start at its optimum, and differ only in the leaves that are passed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxscale import _driver
+from jaxscale._errors import DataError
+from jaxscale._evaluate import Rows
+from jaxscale._fit import Fit
+from jaxscale._levenberg_marquardt import levenberg_marquardt
+from jaxscale._objective import Objective
+from jaxscale._problem import Penalty, Problem
+from jaxscale._reference import reference_rows
+from jaxscale._runs import Runs
+
+_MAX_STEPS = 300
+# Near the optimum a little smoothing is enough to step across the kinks of a sharp Huber loss.
+_WARM_WIDTH = 0.02
+
+
+class Refits(NamedTuple):
+    """Best optimum of every variation: theta (sets, p), value (sets,), and whether it converged."""
+
+    theta: np.ndarray
+    value: np.ndarray
+    converged: np.ndarray
+
+
+def single_fit(fit: Fit) -> Runs:
+    """The runs of a fit of one data set.
+
+    Raises:
+        DataError: for a stack, or a fit that was loaded without its runs.
+    """
+    if fit.sets is not None:
+        raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
+    if fit.runs is None:
+        raise DataError("this fit was loaded without its runs; use load(path, runs=runs)")
+    return fit.runs
+
+
+def fit_rows(fit: Fit) -> Rows:
+    """The runs of a fit of one data set, in its reference units."""
+    return reference_rows(fit.law, single_fit(fit), fit.log_refs)
+
+
+def refit_sets(
+    fit: Fit,
+    *,
+    weight: Any = None,
+    loss: Any = None,
+    objective: Objective | None = None,
+    penalty: Penalty | None = None,
+    starts: Any = None,
+    cold: bool = False,
+    tick: Callable[[int], None] = lambda n: None,
+) -> Refits:
+    """Fit variations of the data of a fit, all at once.
+
+    Args:
+        fit: a fit of one data set, with its runs.
+        weight: weights of the runs, shape (sets, runs); default those of the fit.
+        loss: losses in the user's unit, shape (sets, runs); default those of the fit.
+        objective: another objective, or one whose fields have shape (sets,).
+        penalty: ties quantities down, see `Penalty`.
+        starts: unconstrained vectors, shape (sets, restarts, p); default the optimum of the fit.
+        cold: the starts are not near the optimum.
+        tick: called with the number of finished starts.
+    """
+    rows = fit_rows(fit)
+    rows = Rows(
+        rows.inputs,
+        rows.loss if loss is None else jnp.asarray(loss, rows.loss.dtype),
+        rows.weight if weight is None else jnp.asarray(weight, rows.loss.dtype),
+        rows.log_loss_ref,
+    )
+    problem = Problem(fit.law, objective or fit.objective, rows, penalty)
+    if starts is None:
+        sets = max(len(x) for x in (rows.weight, rows.loss) if x.ndim == 2)
+        starts = np.broadcast_to(np.asarray(fit.free), (sets, 1, len(fit.law.params)))
+    starts = np.asarray(starts, rows.loss.dtype)
+    optimizer = levenberg_marquardt(first_width=1.0 if cold else _WARM_WIDTH)
+    stopping = _driver.Stopping(_MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+    out = _driver.run(problem, starts, optimizer, stopping, tick)
+    value = np.where(np.isfinite(out.value), out.value, np.inf)
+    best = value.argmin(axis=1)
+    each = np.arange(len(best))
+    return Refits(out.theta[each, best], value[each, best], out.converged[each, best])
