@@ -40,6 +40,21 @@ class Posterior:
     verdict: str
     ok: bool
 
+    @property
+    def draws(self) -> js.Draws:
+        """The draws as `predict`, `allocate`, `intervals` and the plots take them.
+
+        A sampler that failed its checks says so in their notes.
+        """
+        return js.Draws(
+            fit=self.fit,
+            method="posterior (NUTS)",
+            params=self.params,
+            scale=self.scale,
+            center="median",
+            notes=() if self.ok else (self.verdict,),
+        )
+
     def frame(self, level: float = 0.9) -> pd.DataFrame:
         """Mean, median and equal-tailed interval of every parameter and derived quantity."""
         derived = {name: np.asarray(fn(**self.params)) for name, fn in self.fit.law.derived}

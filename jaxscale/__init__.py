@@ -6,8 +6,19 @@ from jaxscale import (
     laws as laws,
     plot as plot,
     published as published,
+    scores as scores,
 )
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
+from jaxscale._audit import Audit as Audit, audit as audit
+from jaxscale._bootstrap import bootstrap as bootstrap
+from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
+from jaxscale._clusters import ICC as ICC, icc as icc
+from jaxscale._conformal import (
+    conformal as conformal,
+    extrapolation_residuals as extrapolation_residuals,
+)
+from jaxscale._draws import Draws as Draws
+from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
 from jaxscale._errors import (
     DataError as DataError,
     FitError as FitError,
@@ -16,8 +27,13 @@ from jaxscale._errors import (
     LawError as LawError,
 )
 from jaxscale._fit import Fit as Fit, fit as fit
+from jaxscale._implicit import refit as refit
+from jaxscale._influence import Influence as Influence, influence as influence
+from jaxscale._intervals import Intervals as Intervals, intervals as intervals
+from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from jaxscale._multiverse import multiverse as multiverse
 from jaxscale._objective import (
     Gaussian as Gaussian,
     Huber as Huber,
@@ -36,9 +52,23 @@ from jaxscale._param import (
     unit as unit,
 )
 from jaxscale._predict import Prediction as Prediction, predict as predict
+from jaxscale._profile import (
+    Profile as Profile,
+    Surface as Surface,
+    profile as profile,
+    profile2d as profile2d,
+    profiles as profiles,
+)
+from jaxscale._quantity import (
+    Quantity as Quantity,
+    loss_at as loss_at,
+    optimal_D as optimal_D,
+    optimal_N as optimal_N,
+)
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
 from jaxscale._save import load as load, save as save
+from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
 from jaxscale._verdict import Verdict as Verdict
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxscale._bands import finite_draws
+from jaxscale._draws import Draws, as_draws, tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
-from jaxscale._optimum import optimum
-from jaxscale._predict import extrapolation_notes, is_traced
+from jaxscale._optimum import log_tokens, optima, optimum
+from jaxscale._predict import extrapolation_notes, is_traced, predict
 from jaxscale.flops import FlopFunction, six_nd
 
 
@@ -23,7 +25,9 @@ class Frontier:
         flop: budgets, in FLOPs.
         N, D: optimal parameters and training tokens.
         loss: predicted loss there.
-        bands: lower and upper ends by quantity, or empty if the source carries no uncertainty.
+        bands: lower and upper ends by quantity, or empty if the source carries no uncertainty:
+            ``N``, ``D`` and ``tokens_per_parameter`` of the optimum; ``loss`` of the law and
+            ``run`` of a new run, both at the size in the table.
         level: probability content of the bands, or None.
         ranges: lowest and highest N and D of the runs behind it.
         notes: what to know before using the numbers.
@@ -61,48 +65,115 @@ class Frontier:
         return "\n".join([table, *self.notes])
 
 
-def allocate(source: Fit, *, flop: Any, cost: FlopFunction = six_nd) -> Frontier:
+def allocate(
+    source: Any, *, flop: Any, cost: FlopFunction = six_nd, level: float = 0.9
+) -> Frontier:
     """Model size and tokens that minimize the predicted loss at a fixed training cost.
 
     Under ``cost = 6 N D`` the closed form of the law is used where there is one; otherwise the
     stationary point along the budget is found by bisection. Both can be differentiated, in the
-    parameters and in `flop`.
+    parameters of a fit and in `flop`.
 
     Args:
-        source: a fit of a law in N and D, for one data set.
+        source: a fit of a law in N and D, for one data set, its `Draws`, or a result that has
+            ``draws``. A `Fit` alone carries no bands.
         flop: budget or budgets, in FLOPs.
         cost: ``cost(N, D)`` in FLOPs, increasing in D, such as `flops.six_nd` or a function of
             your own that knows the shape of a model of N parameters.
+        level: probability content of the bands, which are equal-tailed quantiles over the draws.
 
     Raises:
         LawError: if the law is not one in N and D, or if the loss has no minimum along the budget
-            inside nine decades around the models seen.
+            inside nine decades around the models seen: at the estimate, or for half of the draws.
 
     Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4.
 
     Example:
         >>> allocate(fit, flop=[1e21, 1e23]).frame()
     """
-    law = source.law
-    if source.sets is not None:
-        raise DataError(f"choose one data set first, such as fit[{source.sets[0]!r}]")
-    if set(law.inputs) != {"N", "D"}:
-        raise LawError(
-            f"allocate needs a law in N and D, but {law.name!r} is in {', '.join(law.inputs)}"
-        )
+    draws = as_draws(source)
+    fit = source if draws is None else draws.fit
+    _refuse_other_laws(fit)
     budget = jnp.asarray(flop, float)
     _refuse_bad_budget(budget)
-    params = source.params
-    N, D = optimum(law, _middle(source), params, budget, cost)
-    _refuse_no_minimum(law, source, budget, N, D)
+    if draws is not None:
+        return _with_bands(draws, budget, cost, level)
+    N, D = optimum(fit.law, _middle(fit), fit.params, budget, cost)
+    _refuse_no_minimum(fit.law, fit, budget, N, D)
     return Frontier(
         flop=budget,
         N=N,
         D=D,
-        loss=law(*({"N": N, "D": D}[name] for name in law.inputs), **params),
-        ranges=source.ranges,
-        notes=extrapolation_notes(source, {"N": N, "D": D}),
+        loss=fit.law(*({"N": N, "D": D}[name] for name in fit.law.inputs), **fit.params),
+        ranges=fit.ranges,
+        notes=extrapolation_notes(fit, {"N": N, "D": D}),
     )
+
+
+def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> Frontier:
+    params, _, _ = finite_draws(draws)
+    sizes, tokens = optima(draws.law, _middle(draws.fit), params, budget, cost)
+    # A quantile needs numbers: a draw without a minimum is one without a size.
+    each = {
+        "N": np.asarray(sizes),
+        "D": np.asarray(tokens),
+        "tokens_per_parameter": np.asarray(tokens) / np.asarray(sizes),
+    }
+    note = _conditional_note(each["N"], budget)
+    if draws.center == "fit":
+        point = allocate(draws.fit, flop=budget, cost=cost)
+        N, D = point.N, point.D
+    else:
+        N = jnp.asarray(np.nanmedian(each["N"], axis=0))
+        D = jnp.exp(log_tokens(cost, jnp.log(N), jnp.log(budget)))
+    there = predict(draws, N=N, D=D, level=level)
+    found = {name: tuple(np.nanquantile(v, tails(level), axis=0)) for name, v in each.items()}
+    return Frontier(
+        flop=budget,
+        N=N,
+        D=D,
+        loss=there.mean,
+        bands={
+            **found,
+            "loss": (there.law_low, there.law_high),
+            "run": (there.run_low, there.run_high),
+        },
+        level=level,
+        ranges=draws.ranges,
+        notes=(*note, *there.notes),
+    )
+
+
+def _conditional_note(sizes: np.ndarray, budget: Any) -> tuple[str, ...]:
+    """Say for how many draws there is no compute-optimal size.
+
+    Raises:
+        LawError: if that is more than half of them at some budget.
+    """
+    missing = np.ravel(np.mean(~np.isfinite(sizes), axis=0))
+    worst = float(missing.max())
+    at = f"at {np.ravel(np.asarray(budget))[missing.argmax()]:.3g} FLOPs"
+    if worst > 0.5:
+        raise LawError(
+            f"{at}, {worst:.0%} of the draws have no compute-optimal size: the runs do not say "
+            "that there is one"
+        )
+    if worst == 0:
+        return ()
+    return (
+        f"For {worst:.2%} of the draws there is no compute-optimal size {at}; the bands of N and D "
+        "leave them out, so they hold only if there is one.",
+    )
+
+
+def _refuse_other_laws(fit: Fit) -> None:
+    if fit.sets is not None:
+        raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
+    if set(fit.law.inputs) != {"N", "D"}:
+        raise LawError(
+            f"allocate needs a law in N and D, but {fit.law.name!r} is in "
+            f"{', '.join(fit.law.inputs)}"
+        )
 
 
 def _middle(source: Fit) -> tuple[float, float]:

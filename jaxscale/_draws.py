@@ -140,3 +140,20 @@ def tails(level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise DataError(f"level must lie between 0 and 1, such as 0.9, got {level}")
     return (1 - level) / 2, (1 + level) / 2
+
+
+def as_draws(source: Any) -> Draws | None:
+    """The draws that a result carries, or None for a fit, which carries none.
+
+    Args:
+        source: a `Fit`, `Draws`, or a result with ``draws``, such as a posterior.
+
+    Raises:
+        DataError: for anything else.
+    """
+    if isinstance(source, Fit):
+        return None
+    draws = source if isinstance(source, Draws) else getattr(source, "draws", None)
+    if not isinstance(draws, Draws):
+        raise DataError(f"give a fit, its draws or a posterior, not {type(source).__name__!r}")
+    return draws

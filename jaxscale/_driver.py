@@ -23,6 +23,8 @@ from jaxscale._problem import Problem, problem_equations, problem_value, select,
 
 _STEPS_PER_ROUND = 4
 _CPU_BLOCKS = (64, 512)
+# Up to so many starts, a second compiled shape costs more than it saves.
+_SMALL_JOB = 1024
 _ACCELERATOR_BLOCKS = (256, 16_384)
 
 
@@ -92,18 +94,15 @@ def _step(optimizer: Any, problem: Problem, unit: Any, theta: Any, memory: Any) 
     return optax.apply_updates(theta, updates), memory
 
 
-@functools.partial(jax.jit, static_argnames="optimizer", donate_argnums=(4,))
+@functools.partial(jax.jit, static_argnames="optimizer", donate_argnums=(3,))
 def _round(
-    optimizer: Any,
-    problem: Problem,
-    unit: Any,
-    which: jax.Array,
-    lanes: Lanes,
-    n_steps: Any,
-    stopping: Stopping,
+    optimizer: Any, problem: Problem, unit: Any, lanes: Lanes, n_steps: Any, stopping: Stopping
 ) -> Lanes:
-    """Advance every lane by `n_steps`, then judge which are done."""
-    problem, unit = select(problem, which), unit[which]
+    """Advance every lane by `n_steps`, then judge which are done.
+
+    `problem` and `unit` are those of the lanes: nothing here knows how many sets there are, so one
+    compilation serves any number.
+    """
     axes = set_axes(problem)
 
     def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -253,14 +252,15 @@ def run(
     if not reports_convergence(optimizer):
         unit = _natural_unit(problem, jnp.asarray(np.median(starts, axis=1)))
     cpu = jax.default_backend() == "cpu"
-    blocks = _CPU_BLOCKS if cpu else _ACCELERATOR_BLOCKS
+    blocks: tuple[int, ...] = _CPU_BLOCKS if cpu else _ACCELERATOR_BLOCKS
+    blocks = blocks[:1] if len(flat) <= _SMALL_JOB else blocks
     workers = min(os.cpu_count() or 1, -(-len(flat) // blocks[0])) if cpu else 1
     lock, compiled, stop = threading.Lock(), set[int](), threading.Event()
 
     def call(sets_of: np.ndarray, lanes: Lanes) -> Lanes:
         def advance() -> Lanes:
-            which = jnp.asarray(sets_of)
-            return _round(optimizer, problem, unit, which, lanes, _STEPS_PER_ROUND, stopping)
+            mine, scale = _select(problem, unit, jnp.asarray(sets_of))
+            return _round(optimizer, mine, scale, lanes, _STEPS_PER_ROUND, stopping)
 
         if len(sets_of) in compiled:
             return advance()
@@ -295,6 +295,11 @@ def run(
         steps=out.steps.reshape(shape),
         converged=out.converged.reshape(shape),
     )
+
+
+@jax.jit
+def _select(problem: Problem, unit: Any, which: jax.Array) -> tuple[Problem, Any]:
+    return select(problem, which), unit[which]
 
 
 @jax.jit

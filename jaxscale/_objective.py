@@ -11,10 +11,15 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm, t
 
+from jaxscale import _noise
 from jaxscale._errors import JaxscaleError
+
+
+def _log(value: Any) -> Any:
+    return np.log(np.maximum(value, _noise.TINY))
 
 
 def _positive(name: str, value: float) -> float:
@@ -54,12 +59,35 @@ class Objective(eqx.Module):
         """
 
     @abc.abstractmethod
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        """Maximum-likelihood scale of the noise model for given residuals."""
+    def scale_at(self, mean_rho: Any) -> Any:
+        """Maximum-likelihood scale of the noise model, which depends on the mean loss only."""
 
     @abc.abstractmethod
     def log_prob(self, r: Any, scale: Any) -> Any:
         """Log density of a residual under the noise model with that scale."""
+
+    @abc.abstractmethod
+    def cdf(self, r: Any, scale: Any) -> Any:
+        """P(residual <= r) under the noise model with that scale."""
+
+    @abc.abstractmethod
+    def ppf(self, u: Any, scale: Any) -> Any:
+        """Inverse of `cdf`: the residual below which a share `u` lies."""
+
+    @abc.abstractmethod
+    def profile_nll(self, mean_rho: Any) -> Any:
+        """Negative log likelihood per run at the maximum-likelihood scale, by the mean loss.
+
+        Twice the number of runs times a difference of it is a likelihood ratio statistic.
+
+        Args:
+            mean_rho: weighted mean of ``rho(residual)``, any shape.
+        """
+
+    def noise_scale(self, residuals: Any, weight: Any) -> float:
+        """Maximum-likelihood scale of the noise model for given residuals."""
+        rho = np.asarray(self.rho(jnp.asarray(residuals)))
+        return float(self.scale_at(np.average(rho, weights=weight)))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{k}={float(v):g}" for k, v in vars(self).items())
@@ -76,11 +104,20 @@ class LogGaussian(Objective):
         one = jnp.ones_like(r)
         return r, one, one
 
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        return float(np.sqrt(np.average(np.square(residuals), weights=weight)))
+    def scale_at(self, mean_rho: Any) -> Any:
+        return np.sqrt(2 * np.asarray(mean_rho))
 
     def log_prob(self, r: Any, scale: Any) -> Any:
         return norm.logpdf(r, scale=scale)
+
+    def cdf(self, r: Any, scale: Any) -> Any:
+        return ndtr(r / scale)
+
+    def ppf(self, u: Any, scale: Any) -> Any:
+        return scale * ndtri(u)
+
+    def profile_nll(self, mean_rho: Any) -> Any:
+        return _log(self.scale_at(mean_rho)) + 0.5 * math.log(2 * math.pi) + 0.5
 
 
 class Gaussian(LogGaussian):
@@ -118,27 +155,22 @@ class LogHuber(Objective):
         reweighted = jnp.where(inside, 1.0, delta / jnp.maximum(size, delta))
         return reweighted * r, jnp.where(inside, 1.0, 0.0), reweighted
 
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        mean = float(np.average(np.asarray(self.rho(jnp.asarray(residuals))), weights=weight))
-        middle = np.log(np.sqrt(mean) + 1e-150)
-        low, high = middle - 12, middle + 12
-
-        def negative_log_likelihood(log_scale: float) -> float:
-            scale = np.exp(log_scale)
-            return mean / scale**2 + float(self._log_normalizer(scale))
-
-        found = scipy.optimize.minimize_scalar(
-            negative_log_likelihood, bounds=(low, high), options={"xatol": 1e-10}
-        )
-        return float(np.exp(found.x))
-
-    def _log_normalizer(self, scale: Any) -> Any:
-        bend = self.delta / scale
-        tails = 2 * jnp.exp(-0.5 * bend**2) / bend
-        return jnp.log(scale) + jnp.log(math.sqrt(2 * math.pi) * (1 - 2 * norm.sf(bend)) + tails)
+    def scale_at(self, mean_rho: Any) -> Any:
+        return _noise.huber_profile(mean_rho, self.delta)[0]
 
     def log_prob(self, r: Any, scale: Any) -> Any:
-        return -self.rho(r) / scale**2 - self._log_normalizer(scale)
+        log_z = jnp.log(scale) + _noise.huber_log_normalizer(self.delta / scale)
+        return -self.rho(r) / scale**2 - log_z
+
+    def cdf(self, r: Any, scale: Any) -> Any:
+        return _noise.huber_cdf(r / scale, self.delta / scale)
+
+    def ppf(self, u: Any, scale: Any) -> Any:
+        return scale * _noise.huber_ppf(u, self.delta / scale)
+
+    def profile_nll(self, mean_rho: Any) -> Any:
+        scale, log_z = _noise.huber_profile(mean_rho, self.delta)
+        return np.asarray(mean_rho) / scale**2 + log_z
 
 
 class Huber(LogHuber):
@@ -168,11 +200,20 @@ class LogL1(Objective):
         reweighted = 1 / jnp.maximum(size, width)
         return reweighted * r, jnp.where(size <= width, 1 / width, 0.0), reweighted
 
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        return float(np.average(np.abs(residuals), weights=weight))
+    def scale_at(self, mean_rho: Any) -> Any:
+        return np.asarray(mean_rho)
 
     def log_prob(self, r: Any, scale: Any) -> Any:
         return -jnp.abs(r) / scale - jnp.log(2 * scale)
+
+    def cdf(self, r: Any, scale: Any) -> Any:
+        return _noise.laplace_cdf(2 * r / scale)
+
+    def ppf(self, u: Any, scale: Any) -> Any:
+        return 0.5 * scale * _noise.laplace_ppf(u)
+
+    def profile_nll(self, mean_rho: Any) -> Any:
+        return 1 + _log(2 * self.scale_at(mean_rho))
 
 
 class LogQuantile(Objective):
@@ -201,11 +242,20 @@ class LogQuantile(Objective):
         psi, core, reweighted = LogL1().weights(r, width)
         return 0.5 * psi + (0.5 - self.q), 0.5 * core, 0.5 * reweighted
 
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        return float(np.average(np.asarray(self.rho(jnp.asarray(residuals))), weights=weight))
+    def scale_at(self, mean_rho: Any) -> Any:
+        return np.asarray(mean_rho)
 
     def log_prob(self, r: Any, scale: Any) -> Any:
         return -self.rho(r) / scale + jnp.log(self.q * (1 - self.q) / scale)
+
+    def cdf(self, r: Any, scale: Any) -> Any:
+        return _noise.laplace_cdf(r / scale, self.q)
+
+    def ppf(self, u: Any, scale: Any) -> Any:
+        return scale * _noise.laplace_ppf(u, self.q)
+
+    def profile_nll(self, mean_rho: Any) -> Any:
+        return 1 + _log(self.scale_at(mean_rho)) - np.log(self.q * (1 - self.q))
 
 
 class LogStudentT(Objective):
@@ -234,11 +284,20 @@ class LogStudentT(Objective):
         curvature = reweighted * (spread - r * r) / (spread + r * r)
         return reweighted * r, jnp.maximum(curvature, 0.0), reweighted
 
-    def noise_scale(self, residuals: Any, weight: Any) -> float:
-        return float(self.scale)
+    def scale_at(self, mean_rho: Any) -> Any:
+        return np.broadcast_to(self.scale, np.shape(mean_rho))
 
     def log_prob(self, r: Any, scale: Any) -> Any:
         return t.logpdf(r, self.df, scale=scale)
+
+    def cdf(self, r: Any, scale: Any) -> Any:
+        return _noise.student_cdf(r / scale, self.df)
+
+    def ppf(self, u: Any, scale: Any) -> Any:
+        return scale * _noise.student_ppf(u, self.df)
+
+    def profile_nll(self, mean_rho: Any) -> Any:
+        return np.asarray(mean_rho) - np.asarray(self.log_prob(0.0, self.scale))
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

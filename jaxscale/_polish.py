@@ -12,19 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxscale._evaluate import (
-    Rows,
-    Smoothing,
-    normal_equations,
-    residuals,
-    row_blocks,
-    value_function,
-)
+from jaxscale._curvature import full, law_curvature
+from jaxscale._evaluate import Rows, Smoothing, normal_equations, value_function
 from jaxscale._law import Law
 from jaxscale._objective import Objective
 
 _STEPS = 20
-_ROW_BLOCK = 4096
 
 
 @functools.partial(jax.jit, static_argnames="law")
@@ -41,8 +34,8 @@ def polish(law: Law, objective: Objective, theta: Any, rows: Rows) -> tuple[Any,
 
     def look(at: Any) -> tuple[Any, Any, Any]:
         seen = normal_equations(law, objective, at, Smoothing(width, width, 0.0), rows)
-        gradient, gauss_newton = jnp.stack(seen.gradient), _full(seen.hessian, at.size)
-        exact = gauss_newton + _law_curvature(law, objective, at, rows, width)
+        gradient, gauss_newton = jnp.stack(seen.gradient), full(seen.hessian, at.size)
+        exact = gauss_newton + law_curvature(law, objective, at, rows, width)
         step, decrease = _newton(gradient, exact)
         safe_step, safe_decrease = _newton(gradient, gauss_newton)
         downhill = decrease > 0
@@ -68,38 +61,6 @@ def polish(law: Law, objective: Objective, theta: Any, rows: Rows) -> tuple[Any,
     at, _, _, decrease = jax.lax.fori_loop(0, _STEPS, improve, (theta, value, step, decrease))
     value = value_function(law, objective, rows)(at)
     return at, value, decrease / jnp.maximum(value, jnp.finfo(theta.dtype).tiny)
-
-
-def _full(lower: tuple[Any, ...], p: int) -> Any:
-    def entry(i: int, j: int) -> Any:
-        high, low = max(i, j), min(i, j)
-        return lower[high * (high + 1) // 2 + low]
-
-    return jnp.stack([jnp.stack([entry(i, j) for j in range(p)]) for i in range(p)])
-
-
-def _law_curvature(law: Law, objective: Objective, theta: Any, rows: Rows, width: Any) -> Any:
-    """sum_i weight_i rho'(r_i) d2 r_i / d theta^2, in blocks of rows."""
-
-    def slanted(at: Any) -> Any:
-        """A sum whose second derivative is the one wanted: the slopes are held fixed."""
-
-        def block(total: Any, part: Any) -> Any:
-            inputs, loss, weight = part
-            here = Rows(inputs, loss, weight, rows.log_loss_ref)
-            r = residuals(law, objective, at, here)
-            slope = objective.weights(jax.lax.stop_gradient(r), width)[0]
-            return total + jnp.sum(weight * slope * r), None
-
-        size = min(_ROW_BLOCK, rows.loss.shape[0])
-        parts = (
-            tuple(row_blocks(x, size, repeat=True) for x in rows.inputs),
-            row_blocks(rows.loss, size, repeat=True),
-            row_blocks(rows.weight, size, repeat=False),
-        )
-        return jax.lax.scan(block, jnp.zeros((), theta.dtype), parts)[0]
-
-    return jax.jacfwd(jax.jacfwd(slanted))(theta)
 
 
 def _newton(gradient: Any, hessian: Any) -> tuple[Any, Any]:

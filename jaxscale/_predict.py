@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxscale._bands import bands
+from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 
@@ -49,42 +51,65 @@ class Prediction:
         return "\n".join([table, *self.notes])
 
 
-def predict(source: Fit, **inputs: Any) -> Prediction:
-    """Predicted loss at new inputs.
+def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
+    """Predicted loss at new inputs, with equal-tailed bands if the source carries uncertainty.
+
+    The band of the law holds the quantiles of the law over the draws. The band of a new run holds
+    those of the mixture over the draws of the law plus the noise model of the objective, by
+    bisection on its distribution function: there is nothing random in it.
 
     Args:
-        source: a fit of one data set. A `Fit` alone carries no bands.
+        source: a fit of one data set, its `Draws`, or a result that has ``draws``. A `Fit` alone
+            carries no bands.
+        level: probability content of each band.
         **inputs: a number or array for every input of the law, in the units of the data.
 
     Raises:
-        LawError: if an input is missing or unknown.
-        DataError: if an input is not positive and finite.
+        LawError: if an input is missing or unknown, or if most draws give no finite loss there.
+        DataError: if an input is not positive and finite, or for a level outside 0 to 1.
 
     Example:
-        >>> predict(fit, N=70e9, D=1.4e12).frame()
+        >>> predict(boot, N=70e9, D=1.4e12, level=0.9).frame()
     """
-    law = source.law
-    if source.sets is not None:
-        raise DataError(f"choose one data set first, such as fit[{source.sets[0]!r}]")
+    draws = as_draws(source)
+    fit = source if draws is None else draws.fit
+    arrays = _inputs(fit, inputs)
+    mean = fit.law(*arrays.values(), **fit.params)
+    notes = extrapolation_notes(fit, arrays)
+    if draws is None:
+        return Prediction(inputs=arrays, mean=mean, notes=notes)
+    flat = {name: jnp.ravel(values) for name, values in arrays.items()}
+    found, lost = bands(draws, flat, level)
+
+    def shaped(values: Any) -> Any:
+        return jnp.reshape(values, mean.shape)
+
+    return Prediction(
+        inputs=arrays,
+        mean=mean if draws.center == "fit" else shaped(found.median),
+        law_low=shaped(found.law[0]),
+        law_high=shaped(found.law[1]),
+        run_low=shaped(found.run[0]),
+        run_high=shaped(found.run[1]),
+        level=level,
+        notes=(*notes, *lost, *draws.notes),
+    )
+
+
+def _inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs in the order of the law, broadcast against each other."""
+    law = fit.law
+    if fit.sets is not None:
+        raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
     if set(inputs) != set(law.inputs):
         raise LawError(
             f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; "
             f"got {', '.join(inputs) or 'none'}"
         )
-    arrays = dict(
-        zip(
-            law.inputs,
-            jnp.broadcast_arrays(*(jnp.asarray(inputs[name], float) for name in law.inputs)),
-            strict=True,
-        )
-    )
-    for name, values in arrays.items():
-        _refuse_nonpositive(name, values)
-    return Prediction(
-        inputs=arrays,
-        mean=law(*arrays.values(), **source.params),
-        notes=extrapolation_notes(source, arrays),
-    )
+    values = jnp.broadcast_arrays(*(jnp.asarray(inputs[name], float) for name in law.inputs))
+    for name, array in zip(law.inputs, values, strict=True):
+        _refuse_nonpositive(name, array)
+    return dict(zip(law.inputs, values, strict=True))
 
 
 def is_traced(*values: Any) -> bool:

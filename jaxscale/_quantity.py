@@ -77,17 +77,20 @@ class Derived(Quantity):
 class LossAt(Quantity):
     """The law's loss at given inputs; see `loss_at`."""
 
-    inputs: dict[str, Any]
+    names: tuple[str, ...] = eqx.field(static=True)
+    values: tuple[Any, ...]
 
     @property
     def label(self) -> str:
-        return f"L({', '.join(f'{name}={float(x):.4g}' for name, x in self.inputs.items())})"
+        pairs = zip(self.names, self.values, strict=True)
+        return f"L({', '.join(f'{name}={float(x):.4g}' for name, x in pairs)})"
 
     def positive(self, law: Law) -> bool:
         return True
 
     def __call__(self, law: Law, params: Mapping[str, Any]) -> Any:
-        return law.fn(*(self.inputs[name] for name in law.inputs), **params)
+        inputs = dict(zip(self.names, self.values, strict=True))
+        return law.fn(*(inputs[name] for name in law.inputs), **params)
 
 
 class OptimalSize(Quantity):
@@ -111,7 +114,7 @@ class OptimalSize(Quantity):
 
 def loss_at(**inputs: float) -> Quantity:
     """The law's loss at given inputs, in the units of the data: ``loss_at(N=70e9, D=1.4e12)``."""
-    return LossAt({name: float(x) for name, x in inputs.items()})
+    return LossAt(tuple(inputs), tuple(float(x) for x in inputs.values()))
 
 
 def optimal_N(flop: float) -> Quantity:  # noqa: N802
@@ -140,10 +143,10 @@ def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
         raise LawError(
             f"law {law.name!r} has no quantity {what!r}; it has {', '.join((*law.names, *derived))}"
         )
-    if isinstance(what, LossAt) and set(what.inputs) != set(law.inputs):
+    if isinstance(what, LossAt) and set(what.names) != set(law.inputs):
         raise LawError(
             f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; "
-            f"got {', '.join(what.inputs) or 'none'}"
+            f"got {', '.join(what.names) or 'none'}"
         )
     if isinstance(what, OptimalSize):
         if set(law.inputs) != {"N", "D"}:

@@ -1,4 +1,4 @@
-"""Save and load fits as JSON: readable, exact to the last digit, never pickle."""
+"""Save and load fits and draws as JSON: readable, exact to the last digit, never pickle."""
 
 import importlib.metadata
 import json
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxscale import laws
+from jaxscale._draws import Draws
 from jaxscale._errors import DataError, JaxscaleError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
@@ -44,8 +45,9 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         raise
 
 
-def save(path: str | Path, fit: Fit) -> None:
-    """Write a fit of one data set as JSON, with versions and a hash of the data, not the data.
+def save(path: str | Path, fit: Fit | Draws) -> None:
+    """Write a fit of one data set, or draws around one, as JSON: with versions and a hash of the
+    data, not the data.
 
     Numbers are written so that reading them back gives the same bits (17 digits where needed).
 
@@ -55,8 +57,10 @@ def save(path: str | Path, fit: Fit) -> None:
     write_text(path, to_json(fit))
 
 
-def to_json(fit: Fit) -> str:
+def to_json(source: Fit | Draws) -> str:
     """The text that `save` writes."""
+    draws = source if isinstance(source, Draws) else None
+    fit = source.fit if isinstance(source, Draws) else source
     if fit.sets is not None:
         raise DataError("save the fits of a stack one by one: save(path, fit[name])")
     content = {
@@ -87,11 +91,25 @@ def to_json(fit: Fit) -> str:
         },
         "versions": _versions(),
     }
+    if draws is not None:
+        content["draws"] = _draws_content(draws)
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) -> Fit:
-    """Read a fit back.
+def _draws_content(draws: Draws) -> dict[str, Any]:
+    return {
+        "method": draws.method,
+        "params": {name: np.asarray(v, float).tolist() for name, v in draws.params.items()},
+        "scale": np.asarray(draws.scale, float).tolist(),
+        "center": draws.center,
+        "value": None if draws.value is None else np.asarray(draws.value, float).tolist(),
+        "failed": draws.failed,
+        "notes": list(draws.notes),
+    }
+
+
+def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) -> Fit | Draws:
+    """Read a fit, or draws, back: whichever was saved.
 
     Args:
         path: a file written by `save`.
@@ -113,7 +131,8 @@ def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) 
     except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError):
         raise JaxscaleError(f"{path}: this is not a fit saved by jaxscale") from None
     try:
-        return _from_content(content, runs, law, path)
+        fit = _from_content(content, runs, law, path)
+        return _draws_from(content["draws"], fit) if "draws" in content else fit
     except (DataError, LawError):
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -153,6 +172,24 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
         free=np.asarray(content["reference"]["free"]),
         log_refs=content["reference"]["log_refs"],
         rmse=content["rmse"],
+    )
+
+
+def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
+    params = {name: np.asarray(content["params"][name], float) for name in fit.law.names}
+    columns = [*params.values(), np.asarray(content["scale"], float)]
+    if len({x.shape for x in columns}) != 1 or not np.isfinite(columns).all():
+        raise ValueError("its draws differ in number or are not finite")
+    value = content["value"]
+    return Draws(
+        fit=fit,
+        method=content["method"],
+        params=params,
+        scale=columns[-1],
+        center=content["center"],
+        value=None if value is None else np.asarray(value, float),
+        failed=content["failed"],
+        notes=tuple(content["notes"]),
     )
 
 

@@ -10,6 +10,7 @@ import scipy.optimize
 
 import jaxscale as js
 from jaxscale import flops
+from jaxscale._draws import Draws
 
 BUDGETS = np.array([1e18, 1e21, 5.76e23])
 
@@ -141,3 +142,76 @@ def test_costs_of_any_shape_are_met_exactly(simulated_fit, cost):
 def test_a_budget_below_the_fixed_cost_is_refused(simulated_fit):
     with pytest.raises(js.LawError, match="no size can be had"):
         js.allocate(simulated_fit, flop=1e19, cost=lambda N, D: 6 * N * D + 1e20)
+
+
+def scattered(fit, n=300, spread=0.02, seed=0, **how):
+    rng = np.random.default_rng(seed)
+    params = {k: float(v) * np.exp(spread * rng.normal(size=n)) for k, v in fit.params.items()}
+    return Draws(fit, "scattered", params, np.full(n, fit.noise_scale()), **how)
+
+
+def sizes_by_hand(p, flop):
+    total = p["alpha"] + p["beta"]
+    ratio = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / total)
+    return ratio * (flop / 6) ** (p["beta"] / total)
+
+
+def test_bands_hold_the_quantiles_of_the_optimum_of_every_draw(simulated_fit):
+    draws = scattered(simulated_fit)
+    found = js.allocate(draws, flop=BUDGETS, level=0.8)
+    N = sizes_by_hand(draws.params, BUDGETS[:, None])
+    D = BUDGETS[:, None] / (6 * N)
+    for name, each in (("N", N), ("D", D), ("tokens_per_parameter", D / N)):
+        low, high = np.quantile(each, [0.1, 0.9], axis=1)
+        np.testing.assert_allclose(found.bands[name][0], low, rtol=1e-9)
+        np.testing.assert_allclose(found.bands[name][1], high, rtol=1e-9)
+    point = js.allocate(simulated_fit, flop=BUDGETS)
+    np.testing.assert_allclose(found.N, point.N)
+    there = js.predict(draws, N=point.N, D=point.D, level=0.8)
+    np.testing.assert_allclose(found.bands["loss"], (there.law_low, there.law_high))
+    np.testing.assert_allclose(found.bands["run"], (there.run_low, there.run_high))
+    assert found.level == 0.8
+    assert {"N_low", "D_high", "loss_low", "run_high"} <= set(found.frame().columns)
+
+
+def test_numeric_bands_agree_with_the_closed_form(simulated_fit):
+    draws = scattered(simulated_fit)
+    closed = js.allocate(draws, flop=BUDGETS)
+    numeric = js.allocate(draws, flop=BUDGETS, cost=lambda N, D: 6 * N * D)
+    for name, ends in closed.bands.items():
+        np.testing.assert_allclose(numeric.bands[name], ends, rtol=1e-6, err_msg=name)
+
+
+def test_a_posterior_has_the_median_size_and_spends_the_budget(simulated_fit):
+    draws = scattered(simulated_fit, center="median")
+    found = js.allocate(draws, flop=BUDGETS, cost=attention_cost)
+    np.testing.assert_allclose(attention_cost(found.N, found.D), BUDGETS, rtol=1e-9)
+    inside = (found.bands["N"][0] < found.N) & (found.N < found.bands["N"][1])
+    assert inside.all()
+
+
+@pytest.mark.parametrize("cost", [flops.six_nd, lambda N, D: 6 * N * D])
+def test_draws_without_a_minimum_are_counted(simulated_fit, cost):
+    draws = scattered(simulated_fit)
+    draws.params["alpha"][:30] *= -1
+    found = js.allocate(draws, flop=1e21, cost=cost)
+    assert any("10.00% of the draws there is no" in note for note in found.notes)
+    rest = Draws(
+        simulated_fit, "rest", {k: v[30:] for k, v in draws.params.items()}, draws.scale[30:]
+    )
+    np.testing.assert_allclose(
+        found.bands["N"], js.allocate(rest, flop=1e21, cost=cost).bands["N"], rtol=1e-6
+    )
+    draws.params["alpha"][:200] = -0.3
+    with pytest.raises(js.LawError, match="of the draws have no compute-optimal size"):
+        js.allocate(draws, flop=1e21, cost=cost)
+
+
+def test_the_band_of_the_optimal_size_holds_as_often_as_it_says(simulated_fit):
+    """The truth is one more draw: the band holds it nine times in ten, up to chance of 1e-4."""
+    draws, truths = scattered(simulated_fit, n=2000), scattered(simulated_fit, n=500, seed=1)
+    low, high = js.allocate(draws, flop=1e24).bands["N"]
+    sizes = sizes_by_hand(truths.params, 1e24)
+    assert np.mean((low < sizes) & (sizes < high)) == pytest.approx(
+        0.9, abs=3.9 * np.sqrt(0.09 / 500) + 0.02
+    )

@@ -74,6 +74,16 @@ def test_it_says_that_it_can_be_trusted(posterior):
     assert "alpha" in repr(posterior)
 
 
+def test_it_predicts_with_bands(posterior):
+    draws = posterior.draws
+    assert isinstance(draws, js.Draws)
+    band = js.predict(posterior, x=1e5, level=0.8)
+    law = draws.params["A"] * 1e5 ** -draws.params["alpha"]
+    assert band.mean == pytest.approx(np.median(law), rel=1e-9)
+    assert (band.law_low, band.law_high) == pytest.approx(np.quantile(law, [0.1, 0.9]), rel=1e-9)
+    assert band.run_low < band.law_low < band.law_high < band.run_high
+
+
 def test_too_few_draws_are_not_trusted(posterior, key):
     short = bayes.sample(posterior.fit, key=key, draws=20, warmup=20)
     assert not short.ok

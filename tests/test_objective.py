@@ -1,5 +1,7 @@
 """Objectives: derivatives agree with the loss, noise models are densities that match it."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,69 @@ def test_noise_scale_maximizes_the_likelihood(objective):
 
     best = scipy.optimize.minimize_scalar(negative, bounds=(-9, 3), options={"xatol": 1e-9})
     np.testing.assert_allclose(objective.noise_scale(r, weight), np.exp(best.x), rtol=1e-5)
+
+
+@names
+def test_profile_is_the_negative_log_likelihood_at_the_best_scale(objective):
+    residuals = np.random.default_rng(3).standard_t(4, size=(3, 50)) * [[3e-5], [0.01], [2.0]]
+    mean = np.asarray(objective.rho(jnp.asarray(residuals))).mean(axis=1)
+    found = objective.profile_nll(mean)
+    assert found.shape == (3,)
+    scales = objective.scale_at(mean)
+    for r, value, scale in zip(residuals, found, scales, strict=True):
+
+        def negative(log_scale, r=r):
+            return -float(np.mean(objective.log_prob(jnp.asarray(r), np.exp(log_scale))))
+
+        best = negative(np.log(scale))
+        if not isinstance(objective, js.LogStudentT):
+            at = np.log(np.sqrt(np.mean(r**2)))
+            best = scipy.optimize.minimize_scalar(negative, bounds=(at - 4, at + 4)).fun
+        np.testing.assert_allclose(value, best, rtol=1e-7)
+
+
+@names
+def test_a_perfect_fit_has_a_very_low_but_finite_profile(objective):
+    assert np.isfinite(objective.profile_nll(0.0))
+    assert objective.profile_nll(0.0) < objective.profile_nll(1e-6)
+
+
+@names
+@pytest.mark.parametrize("scale", [3e-4, 0.03, 2.0])
+def test_cdf_is_the_integral_of_the_density(objective, scale):
+    def density(r):
+        return float(np.exp(objective.log_prob(jnp.asarray(r), scale)))
+
+    points = scale * np.array([-30.0, -4.0, -1.0, -0.01, 0.0, 0.02, 0.7, 5.0, 40.0])
+    edges = np.unique([*points, *(k * float(objective.width) for k in (-1, 1))])
+    parts = [
+        scipy.integrate.quad(density, a, b, epsrel=1e-9, epsabs=1e-12, limit=200)[0]
+        for a, b in itertools.pairwise(edges)
+    ]
+    cdf = np.asarray(objective.cdf(jnp.asarray(edges), scale))
+    np.testing.assert_allclose(np.diff(cdf), parts, atol=1e-8)
+    tail = float(objective.cdf(-1e9 * scale, scale)), float(objective.cdf(1e9 * scale, scale))
+    np.testing.assert_allclose(tail, [0, 1], atol=1e-10)
+
+
+@names
+@pytest.mark.parametrize("scale", [3e-4, 0.03, 2.0])
+def test_ppf_inverts_the_cdf(objective, scale):
+    u = np.array([1e-9, 1e-4, 0.05, 0.2, 0.4999, 0.5, 0.7, 0.8, 0.95, 0.9999, 1 - 1e-9])
+    r = np.asarray(objective.ppf(jnp.asarray(u), scale))
+    assert (np.diff(r) > 0).all()
+    np.testing.assert_allclose(objective.cdf(r, scale), u, rtol=1e-9)
+
+
+@names
+def test_noise_model_takes_one_scale_per_draw(objective):
+    scale = jnp.asarray([0.01, 0.02, 0.5])[:, None]
+    u = jnp.asarray([0.05, 0.5, 0.95])
+    both = objective.ppf(u, scale)
+    assert both.shape == (3, 3)
+    for i in range(3):
+        np.testing.assert_allclose(both[i], objective.ppf(u, scale[i, 0]), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(objective.cdf)(both, scale), jnp.tile(u, (3, 1)), rtol=1e-9)
 
 
 @names

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import types
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 from matplotlib.figure import Figure
 
 import jaxscale as js
 from jaxscale import plot
+from jaxscale._draws import Draws
 
 BUDGETS = np.geomspace(1e18, 1e21, 5)
 
@@ -265,3 +269,203 @@ def test_wrong_choices_are_refused(small_fit):
 def test_importing_the_package_does_not_import_matplotlib():
     code = "import sys, jaxscale; from jaxscale import plot; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="session")
+def small_draws(small_fit):
+    rng = np.random.default_rng(0)
+    params = {
+        k: float(v) * np.exp(0.02 * rng.normal(size=200)) for k, v in small_fit.params.items()
+    }
+    return Draws(small_fit, "scattered", params, np.full(200, small_fit.noise_scale()))
+
+
+def filled_in(collection):
+    paths = collection.get_paths()
+    return len(paths) == 1 and len(paths[0]) > 10
+
+
+def filled(ax):
+    """Upper and lower edge of every filled band, by the points of its outline."""
+    return [c.get_paths()[0].vertices for c in ax.collections if filled_in(c)]
+
+
+def test_frontier_of_draws_has_their_bands(small_draws, ax):
+    plot.frontier(small_draws, flop=BUDGETS, level=0.8, ax=ax)
+    found = js.allocate(small_draws, flop=BUDGETS, level=0.8)
+    tops = [vertices[:, 1].max() for vertices in filled(ax)]
+    np.testing.assert_allclose(tops, [np.max(found.bands[name][1]) for name in ("N", "D")])
+    assert "80% bands" in ax.get_title()
+    with pytest.raises(js.DataError, match="level"):
+        plot.frontier(found, level=0.8)
+
+
+@pytest.mark.parametrize("over", ["N", "D", "C"])
+def test_predictions_follow_the_ray(small_draws, ax, over):
+    plot.predictions(small_draws, over=over, ratio=20, level=0.8, ax=ax)
+    (line,) = [line for line in lines(ax) if line.get_label() == "prediction"]
+    x, loss = line.get_data()
+    N = {"N": x, "D": x / 20, "C": np.sqrt(x / 120)}[over]
+    found = js.predict(small_draws, N=N, D=20 * N, level=0.8)
+    np.testing.assert_allclose(loss, found.mean)
+    run, law = filled(ax)[:2]
+    np.testing.assert_allclose(run[:, 1].min(), np.min(found.run_low), rtol=1e-9)
+    np.testing.assert_allclose(law[:, 1].max(), np.max(found.law_high), rtol=1e-9)
+    assert "D/N = 20" in ax.get_title()
+    labels = [text.get_text() for text in ax.legend_.get_texts()]
+    assert {"law, 80%", "new run, 80%", "prediction"} <= set(labels)
+
+
+def test_predictions_hold_other_inputs_and_show_the_runs(small_fit, curve_fit, ax):
+    plot.predictions(small_fit, over="N", fixed={"D": 2e10}, reach=10, ax=ax)
+    x, loss = lines(ax)[0].get_data()
+    np.testing.assert_allclose(loss, js.predict(small_fit, N=x, D=2e10).mean)
+    np.testing.assert_allclose(x[-1], 10 * small_fit.runs.inputs["N"].max())
+    assert not filled(ax)
+    other = Figure().add_subplot()
+    plot.predictions(curve_fit, ax=other)
+    np.testing.assert_array_equal(lines(other, "None")[0].get_ydata(), curve_fit.runs.loss)
+    for bad in ({"over": "lr"}, {"over": "D", "fixed": {"D": 1e10}}):
+        with pytest.raises(js.DataError, match="over must be one of"):
+            plot.predictions(small_fit, **bad)
+
+
+def forest():
+    rows = [
+        ("alpha", "pairs", 0.35, 0.30, 0.41),
+        ("alpha", "profile", 0.35, 0.31, np.inf),
+        ("alpha", "jackknife", 0.35, np.nan, np.nan),
+        ("E", "pairs", 1.8, 1.7, 1.9),
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "method", "estimate", "low", "high"])
+
+
+def test_intervals_are_one_row_per_method(ax):
+    assert plot.intervals(forest(), quantity="alpha", ax=ax) is ax
+    bars = [line.get_xdata() for line in lines(ax) if len(line.get_xdata()) == 2]
+    assert [0.30, 0.41] in [list(bar) for bar in bars]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["pairs", "profile", "jackknife"]
+    assert texts(ax).count("open") == 1
+    assert texts(ax).count("failed") == 1
+    assert ax.get_xlabel() == "alpha"
+
+
+def test_intervals_of_several_quantities_stand_side_by_side(ax):
+    result = types.SimpleNamespace(frame=forest)
+    plot.intervals(result, ax=ax)
+    assert [panel.get_xlabel() for panel in ax.child_axes] == ["alpha", "E"]
+    ax.figure.canvas.draw()
+    with pytest.raises(js.DataError, match="alpha, E"):
+        plot.intervals(forest(), quantity="beta")
+    with pytest.raises(js.DataError, match="'low' is missing"):
+        plot.intervals(forest().drop(columns="low"))
+
+
+def test_coverage_has_the_real_coverage_and_two_standard_errors(ax):
+    rows = [("pairs", "a", 0.5, 0.45, 0.02), ("pairs", "a", 0.9, 0.8, 0.01)]
+    rows += [("naive", "a", 0.5, 0.2, 0.02), ("naive", "a", 0.9, 0.6, 0.01)]
+    frame = pd.DataFrame(rows, columns=["method", "quantity", "level", "coverage", "error"])
+    plot.coverage(frame, ax=ax)
+    drawn = {c.get_label(): c.lines[0].get_ydata() for c in ax.containers}
+    np.testing.assert_allclose(drawn["pairs"], [45, 80])
+    np.testing.assert_allclose(drawn["naive"], [20, 60])
+    bar = ax.containers[0].lines[2][0].get_segments()[0]
+    np.testing.assert_allclose(bar[:, 1], [41, 49])
+    (diagonal,) = lines(ax, "--")
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    with pytest.raises(js.DataError, match="quantity must be"):
+        plot.coverage(frame, quantity="b")
+
+
+def profiled(low, high):
+    x = np.linspace(0.2, 0.5, 31)
+    return types.SimpleNamespace(
+        label="alpha",
+        values=x,
+        deviance=((x - 0.35) / 0.03) ** 2,
+        estimate=0.35,
+        low=low,
+        high=high,
+        level=0.95,
+        threshold=scipy.stats.chi2.ppf(0.95, 1),
+    )
+
+
+def test_profile_shows_threshold_and_ends(ax):
+    found = profiled(0.291, 0.409)
+    plot.profile(found, ax=ax)
+    np.testing.assert_allclose(lines(ax)[0].get_ydata(), found.deviance)
+    np.testing.assert_allclose(lines(ax, "--")[0].get_ydata(), found.threshold)
+    assert {"0.291", "0.409"} <= set(texts(ax))
+    assert "open" not in texts(ax)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count"), [(None, 0.41, 1), (0.29, None, 1), (None, None, 2)]
+)
+def test_profile_says_which_side_is_open(ax, low, high, count):
+    plot.profile(profiled(low, high), ax=ax)
+    assert texts(ax).count("open") == count
+
+
+@pytest.mark.parametrize("shape", ["grid", "points"])
+def test_profile2d_draws_the_regions_of_chi_square_two(ax, shape):
+    x, y = np.linspace(-4, 4, 161), np.linspace(-4, 4, 161)
+    X, Y = np.meshgrid(x, y)
+    surface = types.SimpleNamespace(label_x="a", label_y="b", x=x, y=y, deviance=X**2 + Y**2)
+    if shape == "points":
+        surface.x, surface.y, surface.deviance = X.ravel(), Y.ravel(), (X**2 + Y**2).ravel()
+    plot.profile2d(surface, ax=ax)
+    outer = ax.collections[1].get_paths()[-1].vertices
+    radius = np.sqrt(scipy.stats.chi2.ppf(0.95, 2))
+    np.testing.assert_allclose(np.hypot(*outer[:-1].T), radius, rtol=2e-3)
+    surface.deviance = np.zeros(5)
+    with pytest.raises(js.DataError, match="shape"):
+        plot.profile2d(surface, ax=ax)
+
+
+def test_specification_sorts_estimates_above_their_choices(ax):
+    frame = pd.DataFrame(
+        {
+            "law": ["one", "two", "one", "two"],
+            "drop": [0, 0, 5, 5],
+            "same": ["x"] * 4,
+            "runs": [45, 45, 40, 40],
+            "a": [0.5, 0.4, np.nan, 0.45],
+            "a_low": [0.45, 0.3, np.nan, 0.44],
+            "a_high": [0.6, 0.5, np.nan, 0.46],
+        }
+    )
+    plot.specification(frame, quantity="a", ax=ax)
+    top, below = ax.child_axes
+    np.testing.assert_array_equal(top.lines[-1].get_ydata(), [0.4, 0.45, 0.5])
+    labels = [label.get_text() for label in below.get_yticklabels()][::-1]
+    assert labels == ["law: one", "law: two", "drop: 0", "drop: 5"]
+    marked = [line.get_xdata() for line in below.lines if line.get_marker() == "|"]
+    assert [list(x) for x in marked] == [[2], [0, 1], [0, 2], [1]]
+    ax.figure.canvas.draw()
+    with pytest.raises(js.DataError, match="'b'"):
+        plot.specification(frame, quantity="b")
+    with pytest.raises(js.DataError, match="finite"):
+        plot.specification(frame.assign(a=np.nan), quantity="a")
+
+
+def test_influence_shows_the_largest_changes_first(ax):
+    frame = pd.DataFrame(
+        {"row": [2, 3, 4, 5], "loo_a": [0.1, -0.4, 0.02, 0.2], "d_a": [0.1, -0.3, 0.02, 0.2]}
+    )
+    plot.influence(frame, top=3, ax=ax)
+    refitted, first = ax.lines[1:3]
+    np.testing.assert_allclose(refitted.get_xdata(), [-0.4, 0.2, 0.1])
+    np.testing.assert_allclose(first.get_xdata(), [-0.3, 0.2, 0.1])
+    assert [x.get_text() for x in ax.get_yticklabels()] == ["row 3", "row 5", "row 2"]
+    with pytest.raises(js.DataError, match="loo_b"):
+        plot.influence(frame, quantity="b")
+
+
+def test_new_pictures_make_their_own_figure(small_draws):
+    for draw in (lambda: plot.predictions(small_draws), lambda: plot.intervals(forest())):
+        made = draw()
+        made.figure.canvas.draw()
+        assert len(plt.get_fignums()) == 1
+        plt.close(made.figure)

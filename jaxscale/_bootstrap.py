@@ -1,0 +1,250 @@
+"""bootstrap(): how the estimates would scatter over other tables of runs like this one."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxscale._clusters import cluster_codes, demanded_clusters
+from jaxscale._draws import Draws
+from jaxscale._errors import DataError, FitError
+from jaxscale._fit import Fit
+from jaxscale._identify import elasticities
+from jaxscale._law import physical_params
+from jaxscale._progress import progress
+from jaxscale._refit import Refits, fit_rows, refit_sets, single_fit
+from jaxscale._runs import Runs
+from jaxscale._starts import sobol
+
+Kind = Literal["pairs", "residual", "wild", "parametric"]
+# Webb's six points: with few clusters, two-point weights give too few distinct resamples.
+_WEBB = np.sqrt([0.5, 1.0, 1.5])
+_GUARD_STARTS = 4
+_BEATEN = 1e-6
+_RUNAWAY = 25.0
+
+
+def bootstrap(
+    fit: Fit,
+    *,
+    key: jax.Array,
+    n: int = 4000,
+    kind: Kind = "pairs",
+    by: Any = None,
+    guard: float = 0.05,
+    show_progress: bool | None = None,
+) -> Draws:
+    """Refit the law to `n` resamples of the runs; the scatter of the estimates is their error.
+
+    - ``"pairs"`` draws runs with replacement (as weights 0, 1, 2 ...); with `by`, whole clusters.
+    - ``"wild"`` multiplies each residual, divided by sqrt(1 - leverage), by one of Webb's six
+      random weights; with `by`, one weight for all runs of a cluster.
+    - ``"residual"`` draws residuals with replacement, as if all runs had the same noise.
+    - ``"parametric"`` draws residuals from the noise model of the objective.
+
+    Every resample is fitted from the optimum of the fit. A share `guard` of them is fitted from
+    four cold starts as well; if any of those finds a better optimum, all resamples are.
+
+    Args:
+        fit: a fit of one data set, with its runs.
+        key: JAX random key.
+        n: number of resamples.
+        kind: what is resampled.
+        by: clusters to keep together: an input such as ``"N"`` (runs within 1% of each other),
+            ``"cluster"`` (the column given to `Runs`), or an array of labels.
+        guard: share of the resamples that is also fitted from cold starts.
+        show_progress: bar on standard error after two seconds; None shows it on a terminal.
+
+    Returns:
+        `Draws`; its notes say how many resamples failed, met a better optimum or ran off, and
+        whether the residuals ask for clusters.
+
+    Raises:
+        DataError: for a stack, clusters that do not exist, or clusters with a kind that ignores
+            them.
+        FitError: if more than half of the resamples fail.
+
+    Source: Efron 1979 (pairs); Cameron, Gelbach & Miller 2008 (clusters); Wu 1986, Webb 2014
+    (wild).
+
+    Example:
+        >>> bootstrap(fit, by="N", key=jax.random.key(0)).frame(level=0.8)
+    """
+    runs = single_fit(fit)
+    if n < 2:
+        raise DataError(f"a bootstrap needs at least 2 resamples, got {n}")
+    if not 0 <= guard <= 1:
+        raise DataError(f"guard is a share between 0 and 1, got {guard}")
+    codes = None if by is None else cluster_codes(runs, by)
+    draw_key, start_key = jax.random.split(key)
+    data = _resample(fit, kind, codes, n, draw_key)
+    with progress(f"bootstrapping {fit.law.name}", n, show_progress) as tick:
+        found = refit_sets(fit, weight=data.weight, loss=data.loss, tick=tick)
+    found, guard_notes = _guarded(fit, data, found, guard, start_key)
+    method = f"{'cluster ' if by is not None else ''}{kind} bootstrap"
+    if by is not None:
+        method += f" by {by}" if isinstance(by, str) else " by the labels given"
+    return _collect(fit, runs, method, found, guard_notes, by is None)
+
+
+class _Resamples(NamedTuple):
+    """Weights or losses of every resample, shape (resamples, runs); None for those of the fit."""
+
+    weight: Any = None
+    loss: Any = None
+
+    def take(self, chosen: np.ndarray) -> "_Resamples":
+        return _Resamples(*(None if x is None else x[chosen] for x in self))
+
+
+def _resample(fit: Fit, kind: Kind, codes: np.ndarray | None, n: int, key: jax.Array) -> _Resamples:
+    runs = single_fit(fit)
+    if kind == "pairs":
+        return _Resamples(weight=pairs_weights(np.asarray(runs.weight), codes, n, key))
+    if kind == "wild":
+        r = np.asarray(fit.residuals()) / np.sqrt(1 - _leverage(fit))
+        return _Resamples(loss=_losses(fit, r * webb_weights(len(runs), codes, n, key)))
+    if kind not in ("residual", "parametric"):
+        raise DataError(f"kind must be 'pairs', 'residual', 'wild' or 'parametric', not {kind!r}")
+    if codes is not None:
+        raise DataError(f"a {kind} bootstrap ignores clusters; use kind='pairs' or 'wild' with by=")
+    if kind == "residual":
+        real = np.flatnonzero(np.asarray(runs.weight) > 0)
+        r = np.asarray(fit.residuals())[real]
+        r = (r - r.mean()) * _inflation(fit)
+        chosen = np.asarray(jax.random.randint(key, (n, len(runs)), 0, len(real)))
+        return _Resamples(loss=_losses(fit, r[chosen]))
+    u = np.asarray(jax.random.uniform(key, (n, len(runs)), minval=1e-12))
+    scale = fit.noise_scale() * _inflation(fit)
+    return _Resamples(loss=_losses(fit, np.asarray(fit.objective.ppf(u, scale))))
+
+
+def pairs_weights(weight: Any, codes: np.ndarray | None, n: int, key: jax.Array) -> np.ndarray:
+    """Weights of runs drawn with replacement, shape (n, runs); whole clusters if codes are given.
+
+    Runs of weight zero are padding: they are never drawn.
+    """
+    real = weight > 0
+    units = np.flatnonzero(real) if codes is None else np.unique(codes[real])
+    drawn = jax.random.randint(key, (n, len(units)), 0, len(units))
+    counts = np.asarray(_counts(drawn))
+    if codes is None:
+        times = np.zeros((n, len(weight)))
+        times[:, units] = counts
+    else:
+        times = counts[:, np.searchsorted(units, np.where(real, codes, units[0]))]
+    return times * weight
+
+
+@jax.jit
+def _counts(drawn: Any) -> Any:
+    rows = jnp.arange(drawn.shape[0])[:, None]
+    return jnp.zeros(drawn.shape).at[rows, drawn].add(1.0)
+
+
+def webb_weights(runs: int, codes: np.ndarray | None, n: int, key: jax.Array) -> np.ndarray:
+    """Webb's random weights of mean 0 and variance 1, shape (n, runs), common within clusters."""
+    units = runs if codes is None else int(codes.max()) + 1
+    points = np.concatenate([-_WEBB, _WEBB])
+    drawn = points[np.asarray(jax.random.randint(key, (n, units), 0, len(points)))]
+    return drawn if codes is None else drawn[:, codes]
+
+
+def _losses(fit: Fit, residuals: np.ndarray) -> np.ndarray:
+    """Losses that have given residuals at the fitted law."""
+    predicted = np.asarray(fit.predicted())
+    return predicted * np.exp(-residuals) if fit.objective.log else predicted - residuals
+
+
+def _inflation(fit: Fit) -> float:
+    """Residuals of a fit are too small by this factor: p parameters were spent on them."""
+    n = int((np.asarray(single_fit(fit).weight) > 0).sum())
+    return float(np.sqrt(n / max(n - len(fit.law.params), 1)))
+
+
+def _leverage(fit: Fit) -> np.ndarray:
+    """Share of each run in its own prediction, by linearizing the law; at most 0.99."""
+    weight = np.asarray(single_fit(fit).weight)
+    jacobian = elasticities(fit.law, fit.free, fit_rows(fit)) * np.sqrt(weight)[:, None]
+    if not fit.objective.log:
+        jacobian = jacobian * np.asarray(fit.predicted())[:, None]
+    norms = np.linalg.norm(jacobian, axis=0)
+    basis = np.linalg.qr(jacobian / np.where(norms > 0, norms, 1.0))[0]
+    return np.minimum((basis**2).sum(axis=1), 0.99)
+
+
+def _guarded(
+    fit: Fit, data: _Resamples, found: Refits, guard: float, key: jax.Array
+) -> tuple[Refits, list[str]]:
+    """Fit some resamples from cold starts too; all of them if that ever pays."""
+    n = len(found.value)
+    chosen = np.unique(np.linspace(0, n - 1, round(guard * n)).astype(int))
+    better, beaten = _cold(fit, data, found, chosen, key)
+    if not beaten:
+        return better, []
+    rest = np.setdiff1d(np.arange(n), chosen)
+    better, more = _cold(fit, data, better, rest, key)
+    return better, [
+        f"In {beaten + more:,} of {n:,} resamples a cold start found a better optimum than the one "
+        "next to the fit; the better one is used."
+    ]
+
+
+def _cold(
+    fit: Fit, data: _Resamples, found: Refits, chosen: np.ndarray, key: jax.Array
+) -> tuple[Refits, int]:
+    if chosen.size == 0:
+        return found, 0
+    points = sobol(fit.law, fit_rows(fit), _GUARD_STARTS, key)
+    starts = np.broadcast_to(points, (len(chosen), *points.shape))
+    some = data.take(chosen)
+    other = refit_sets(fit, weight=some.weight, loss=some.loss, starts=starts, cold=True)
+    won = other.value < found.value[chosen]
+    clearly = other.value < found.value[chosen] * (1 - _BEATEN)
+    merged = [np.array(x) for x in found]
+    for mine, theirs in zip(merged, other, strict=True):
+        mine[chosen[won]] = theirs[won]
+    return Refits(*merged), int(clearly.sum())
+
+
+def _collect(
+    fit: Fit, runs: Runs, method: str, found: Refits, notes: list[str], iid: bool
+) -> Draws:
+    params = physical_params(fit.law, found.theta, fit.log_refs)
+    table = {name: np.asarray(values) for name, values in params.items()}
+    good = np.isfinite(found.value) & np.all([np.isfinite(v) for v in table.values()], axis=0)
+    failed = int((~good).sum())
+    if failed > len(good) / 2:
+        raise FitError(
+            f"{failed:,} of {len(good):,} resamples have no finite optimum: these runs cannot "
+            "carry a bootstrap; profile the parameters or use fewer of them"
+        )
+    if failed:
+        notes = [*notes, f"{failed:,} of {len(good):,} resamples have no finite optimum."]
+    stopped = int((good & ~found.converged).sum())
+    if stopped:
+        notes = [*notes, f"{stopped:,} of {len(good):,} resamples did not converge; they are kept."]
+    notes += _runaways(fit, found.theta[good])
+    if iid and (demand := demanded_clusters(fit)):
+        notes.append(demand.sentence)
+    return Draws(
+        fit=fit,
+        method=method,
+        params={name: values[good] for name, values in table.items()},
+        scale=np.full(int(good.sum()), fit.noise_scale() * _inflation(fit)),
+        value=found.value[good],
+        failed=failed,
+        notes=tuple(notes),
+    )
+
+
+def _runaways(fit: Fit, theta: np.ndarray) -> list[str]:
+    """Resamples in which a parameter left for the end of its support."""
+    share = np.mean(np.abs(theta - np.asarray(fit.free)) > _RUNAWAY, axis=0)
+    return [
+        f"In {part:.1%} of the resamples {name} runs off to the end of its support: they do not "
+        "determine it."
+        for name, part in zip(fit.law.names, share, strict=True)
+        if part > 0
+    ]

@@ -1,0 +1,371 @@
+"""calibrate(): does a 95% interval cover 95% of the time, on this design and with this noise?"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from jaxscale._bootstrap import pairs_weights
+from jaxscale._clusters import cluster_codes
+from jaxscale._curvature import covariance, dispersion, local
+from jaxscale._draws import tails
+from jaxscale._errors import DataError
+from jaxscale._evaluate import Rows
+from jaxscale._fit import Fit
+from jaxscale._law import Law
+from jaxscale._objective import Objective
+from jaxscale._profile import held_deviance
+from jaxscale._progress import progress
+from jaxscale._quantity import Quantity, at_free, resolve_all
+from jaxscale._refit import Refits, fit_rows, refit_sets, single_fit
+from jaxscale._save import write_bytes
+from jaxscale._simulate import Noise, Simulator, simulator
+
+METHODS = ("hessian", "HC1", "HC3", "cluster", "pairs", "cluster pairs", "profile")
+_WALD = ("hessian", "HC1", "HC3", "cluster")
+_CLUSTERED = ("cluster", "cluster pairs")
+# Refits in flight at once: bounds the memory of a study of any size.
+_MOST_REFITS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Measured coverage of nominal intervals.
+
+    Attributes:
+        fit: the fit whose law is the truth of the simulations.
+        noise: the simulated noise, in words.
+        sims, resamples: simulated tables, and bootstrap resamples of each.
+        table: one row per method, quantity and level: coverage, its Monte Carlo standard error,
+            median width (on the log scale for positive quantities; NaN for profiles, of which only
+            the truth is asked), and the number of tables whose interval could not be computed.
+    """
+
+    fit: Fit
+    noise: str
+    sims: int
+    resamples: int
+    table: pd.DataFrame
+
+    def frame(self) -> pd.DataFrame:
+        """One row per method, quantity and level."""
+        return self.table
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What each method's intervals really cover, the worst quantity of each first."""
+        said = []
+        for (method, level), part in self.table.groupby(["method", "level"], sort=False):
+            worst = part.loc[part["coverage"].idxmin()]
+            verdict = "" if level - worst.coverage > 2.5 * worst.error else ", as it should"
+            said.append(
+                f"Your {level:.0%} {method} interval of {worst.quantity} covers "
+                f"{worst.coverage:.0%} (+- {worst.error:.0%}){verdict}."
+            )
+        return tuple(said)
+
+    def __repr__(self) -> str:
+        wide = self.table.pivot_table(
+            index=["method", "level"], columns="quantity", values="coverage", sort=False
+        )
+        head = f"Coverage over {self.sims} simulated tables with {self.noise}"
+        return "\n".join([head, wide.to_string(float_format="{:.3f}".format), *self.sentences])
+
+
+def calibrate(
+    fit: Fit,
+    *,
+    key: jax.Array,
+    methods: Iterable[str] = ("hessian", "HC1", "pairs"),
+    quantities: Any = None,
+    levels: Iterable[float] = (0.8, 0.95),
+    sims: int = 200,
+    resamples: int = 400,
+    noise: Noise = "iid",
+    icc: float | None = None,
+    by: Any = None,
+    checkpoint: str | Path | None = None,
+    show_progress: bool | None = None,
+) -> Calibration:
+    """Share of simulated tables whose interval contains the truth, method by method.
+
+    Tables are simulated from the fitted law on the design of its runs, every one is fitted again,
+    and every method forms its intervals as it would for real.
+
+    Args:
+        fit: a fit of one data set, with its runs.
+        key: JAX random key.
+        methods: some of ``"hessian"``, ``"HC1"``, ``"HC3"``, ``"cluster"`` (delta-method intervals
+            from those covariances), ``"pairs"``, ``"cluster pairs"`` (percentile bootstraps) and
+            ``"profile"``.
+        quantities: names or `Quantity` objects; default every parameter and derived quantity.
+        levels: nominal levels.
+        sims: number of simulated tables. The Monte Carlo error of a coverage near 95% is 1.5
+            points with 200.
+        resamples: bootstrap resamples of every table.
+        noise: ``"iid"``, ``"student"`` or ``"clustered"``, see `simulator`.
+        icc: intra-cluster correlation of clustered noise; default the measured one.
+        by: clusters of the noise and of the cluster methods, see `cluster_codes`.
+        checkpoint: file that is rewritten as results come in; a later call with the same arguments
+            goes on from there.
+        show_progress: bar on standard error after two seconds; None shows it on a terminal.
+
+    Raises:
+        DataError: for an unknown method, clusters that are missing, or a checkpoint of another
+            study.
+
+    Example:
+        >>> calibrate(fit, noise="clustered", by="N", methods=["pairs", "cluster"], key=key)
+    """
+    methods, levels = tuple(methods), tuple(float(level) for level in levels)
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown or not methods:
+        raise DataError(f"methods are {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
+    for level in levels:
+        tails(level)
+    if sims < 1 or resamples < 2:
+        raise DataError("a study needs at least 1 simulated table and 2 resamples of each")
+    study = _Study(
+        fit=fit,
+        chosen=resolve_all(fit, quantities),
+        methods=methods,
+        levels=levels,
+        resamples=resamples,
+        source=simulator(fit, noise, by=by, icc=icc),
+        codes=_needed_codes(fit, methods, by),
+        key=key,
+    )
+    results = _run(study, sims, checkpoint, show_progress)
+    return Calibration(fit, study.source.sentence, sims, resamples, _table(study, *results))
+
+
+def _needed_codes(fit: Fit, methods: tuple[str, ...], by: Any) -> np.ndarray | None:
+    if not set(methods) & set(_CLUSTERED):
+        return None
+    codes = cluster_codes(single_fit(fit), by)
+    return np.unique(codes, return_inverse=True)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """One study; `simulate` gives for each table whether every interval covers, and its width."""
+
+    fit: Fit
+    chosen: tuple[Quantity, ...]
+    methods: tuple[str, ...]
+    levels: tuple[float, ...]
+    resamples: int
+    source: Simulator
+    codes: np.ndarray | None
+    key: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.methods), len(self.chosen), len(self.levels))
+
+    @property
+    def chunk(self) -> int:
+        """Tables simulated at once."""
+        bootstraps = any("pairs" in method for method in self.methods)
+        each = self.resamples if bootstraps else len(self.chosen)
+        return max(1, _MOST_REFITS // each)
+
+    @property
+    def refits_per_table(self) -> int:
+        bootstraps = sum("pairs" in method for method in self.methods)
+        return 1 + bootstraps * self.resamples + ("profile" in self.methods) * len(self.chosen)
+
+    def digest(self) -> str:
+        """What a checkpoint must agree with."""
+        fields = (
+            self.fit.digest, self.fit.law.name, repr(self.fit.objective), self.methods,
+            self.levels, self.resamples, [q.label for q in self.chosen], self.source.sentence,
+            np.asarray(jax.random.key_data(self.key)).tolist(), np.asarray(self.fit.free).tolist(),
+            None if self.codes is None else self.codes.tolist(), self.source.icc,
+        )  # fmt: skip
+        return hashlib.sha256(json.dumps(fields, default=str).encode()).hexdigest()
+
+    def simulate(self, first: int, tick: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+        """One chunk of tables: covered (NaN if undecided) and width, (tables, *shape)."""
+        table_key, method_key = jax.random.split(self.key)
+        keys = [jax.random.fold_in(table_key, first + i) for i in range(self.chunk)]
+        loss = np.stack([self.source.losses(key) for key in keys])
+        truth = _at(self.fit, self.chosen, np.asarray(self.fit.free)[None])[0]
+        found = refit_sets(self.fit, loss=loss, tick=tick)
+        covered, width = [], []
+        for i, method in enumerate(self.methods):
+            key = jax.random.fold_in(jax.random.fold_in(method_key, i), first)
+            if method == "profile":
+                inside = self._profile(loss, found, truth, tick)
+                covered.append(inside)
+                width.append(np.full(inside.shape, np.nan))
+                continue
+            if method in _WALD:
+                low, high = self._wald(loss, found, method)
+            else:
+                low, high = self._percentiles(loss, found, method, key, tick)
+            t = truth[:, None]
+            known = np.isfinite(low) & np.isfinite(high)
+            covered.append(np.where(known, (low <= t) & (t <= high), np.nan))
+            width.append(np.where(known, high - low, np.nan))
+        return np.stack(covered, axis=1), np.stack(width, axis=1)
+
+    def _wald(self, loss: np.ndarray, found: Refits, method: str) -> tuple[np.ndarray, np.ndarray]:
+        rows, n = fit_rows(self.fit), self._runs()
+        objective, p = self.fit.objective, len(self.fit.law.params)
+        spread = dispersion(objective, objective.scale_at(found.value / n))
+        groups = 0 if self.codes is None else int(self.codes.max()) + 1
+        center, se = _wald_errors(
+            self.fit.law, objective, self.chosen, self.fit.log_refs,
+            "CR3" if method == "cluster" else method, groups, self.codes,
+            rows, jnp.asarray(loss), jnp.asarray(found.theta), spread,
+        )  # fmt: skip
+        df = groups - 1 if method == "cluster" else n - p
+        reach = scipy.stats.t.ppf([tails(level)[1] for level in self.levels], df)
+        center, se = np.asarray(center)[..., None], np.asarray(se)[..., None]
+        return center - reach * se, center + reach * se
+
+    def _percentiles(
+        self,
+        loss: np.ndarray,
+        found: Refits,
+        method: str,
+        key: jax.Array,
+        tick: Callable[[int], None],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sets = len(loss)
+        codes = self.codes if method in _CLUSTERED else None
+        base = np.asarray(single_fit(self.fit).weight)
+        again = refit_sets(
+            self.fit,
+            weight=pairs_weights(base, codes, sets * self.resamples, key),
+            loss=np.repeat(loss, self.resamples, axis=0),
+            starts=np.repeat(found.theta, self.resamples, axis=0)[:, None],
+            tick=tick,
+        )
+        draws = _at(self.fit, self.chosen, again.theta)
+        draws = draws.reshape(sets, self.resamples, len(self.chosen))
+        ends = np.array([tails(level) for level in self.levels])
+        low, high = np.quantile(draws, ends.T, axis=1)  # (levels, sets, quantities) each
+        return np.moveaxis(low, 0, -1), np.moveaxis(high, 0, -1)
+
+    def _profile(
+        self, loss: np.ndarray, found: Refits, truth: np.ndarray, tick: Callable[[int], None]
+    ) -> np.ndarray:
+        deviance = held_deviance(self.fit, self.chosen, truth, loss, found, tick)
+        limit = scipy.stats.chi2.ppf(self.levels, 1)
+        inside = deviance[..., None] <= limit
+        return np.where(np.isfinite(deviance)[..., None], inside, np.nan)
+
+    def _runs(self) -> int:
+        return int((np.asarray(single_fit(self.fit).weight) > 0).sum())
+
+
+@functools.partial(jax.jit, static_argnames=("law", "kind", "groups"))
+def _wald_errors(
+    law: Law,
+    objective: Objective,
+    chosen: tuple[Quantity, ...],
+    log_refs: Any,
+    kind: str,
+    groups: int,
+    codes: Any,
+    rows: Rows,
+    loss: Any,
+    theta: Any,
+    spread: Any,
+) -> tuple[Any, Any]:
+    """Values and standard errors of every table, each (tables, quantities)."""
+
+    def one(loss: Any, theta: Any, spread: Any) -> tuple[Any, Any]:
+        near = local(law, objective, theta, Rows(rows.inputs, loss, rows.weight, rows.log_loss_ref))
+        cov = covariance(near, kind, dispersion=spread, codes=codes, groups=groups)
+
+        def values(at: Any) -> Any:
+            return at_free(law, chosen, at, log_refs)
+
+        slopes = jax.jacfwd(values)(theta)
+        return values(theta), jnp.sqrt(jnp.einsum("qi,ij,qj->q", slopes, cov, slopes))
+
+    return jax.vmap(one)(loss, theta, spread)
+
+
+@functools.partial(jax.jit, static_argnames="law")
+def _many(law: Law, chosen: tuple[Quantity, ...], theta: Any, log_refs: Any) -> Any:
+    return jax.vmap(lambda at: at_free(law, chosen, at, log_refs))(theta)
+
+
+def _at(fit: Fit, chosen: tuple[Quantity, ...], theta: np.ndarray) -> np.ndarray:
+    return np.asarray(_many(fit.law, chosen, jnp.asarray(theta), fit.log_refs))
+
+
+def _run(
+    study: _Study, sims: int, checkpoint: str | Path | None, show_progress: bool | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """All chunks, resumed from the checkpoint and written to it after each."""
+    path = None if checkpoint is None else Path(checkpoint)
+    covered, width = _resume(study, path)
+    total = max(sims - len(covered), 0) * study.refits_per_table
+    with progress("calibrating", total, show_progress) as tick:
+        while len(covered) < sims:
+            more_covered, more_width = study.simulate(len(covered), tick)
+            covered = np.concatenate([covered, more_covered])
+            width = np.concatenate([width, more_width])
+            if path is not None:
+                _write(path, study, covered, width)
+    return covered[:sims], width[:sims]
+
+
+def _resume(study: _Study, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    empty = np.empty((0, *study.shape))
+    if path is None or not path.exists():
+        return empty, empty
+    try:
+        with np.load(path) as held:
+            digest, covered, width = str(held["digest"]), held["covered"], held["width"]
+    except (OSError, ValueError, KeyError, EOFError):
+        raise DataError(f"{path}: this is not a checkpoint of a coverage study") from None
+    if digest != study.digest():
+        raise DataError(
+            f"{path}: belongs to a study with other runs, settings or key; choose another file"
+        )
+    return covered, width
+
+
+def _write(path: Path, study: _Study, covered: np.ndarray, width: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, digest=study.digest(), covered=covered, width=width)
+    write_bytes(path, content.getvalue())
+
+
+def _table(study: _Study, covered: np.ndarray, width: np.ndarray) -> pd.DataFrame:
+    rows = []
+    for i, method in enumerate(study.methods):
+        for j, quantity in enumerate(study.chosen):
+            for k, level in enumerate(study.levels):
+                hits, wide = covered[:, i, j, k], width[:, i, j, k]
+                known = np.isfinite(hits)
+                share = float(hits[known].mean()) if known.any() else np.nan
+                count = max(int(known.sum()), 1)
+                rows.append(
+                    {
+                        "method": method,
+                        "quantity": quantity.label,
+                        "level": level,
+                        "coverage": share,
+                        "error": float(np.sqrt(share * (1 - share) / count)),
+                        "width": float(np.nanmedian(wide)) if np.isfinite(wide).any() else np.nan,
+                        "failed": int((~known).sum()),
+                    }
+                )
+    return pd.DataFrame(rows)

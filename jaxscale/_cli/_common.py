@@ -1,0 +1,207 @@
+"""What the commands share: reading runs, printing tables, checking folders."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jaxscale._errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxscale._fit import Fit
+    from jaxscale._law import Law
+    from jaxscale._runs import Runs
+
+out = Console(markup=False)
+
+# Column names tried, in order, when none is given on the command line.
+_ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
+_SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+RunsFile = Annotated[
+    Path | None,
+    typer.Argument(
+        help="CSV file, one training run per line. Default: the runs shipped with jaxscale."
+    ),
+]
+LawName = Annotated[str, typer.Option("--law", help="Name of the law; see 'jaxscale laws'.")]
+LossColumn = Annotated[
+    str | None, typer.Option("--loss", help="Column of the loss. Default: loss.")
+]
+NColumn = Annotated[
+    str | None, typer.Option("--N", help="Column of the parameters. Default: N or params.")
+]
+DColumn = Annotated[
+    str | None, typer.Option("--D", help="Column of the tokens. Default: D or tokens.")
+]
+XColumn = Annotated[
+    str | None, typer.Option("--x", help="Column of the input of a law in one input.")
+]
+WeightColumn = Annotated[str | None, typer.Option("--weight", help="Column of weights, if any.")]
+DropTop = Annotated[int, typer.Option("--drop-top", help="Leave out the K highest losses.")]
+Duplicates = Annotated[
+    str, typer.Option("--duplicates", help="What to do with repeated rows: error, keep or drop.")
+]
+Delta = Annotated[float, typer.Option("--delta", help="Huber delta on log loss.")]
+RestartCount = Annotated[int, typer.Option("--restarts", help="Number of random starts.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        help="Column whose equal values make clusters of runs, resampled as wholes. N and D take "
+        "runs within 1% as equal.",
+    ),
+]
+
+
+def prepare_jax() -> None:
+    """Double precision, and compiled programs kept between runs of the command."""
+    import jax
+    import pooch
+
+    jax.config.update("jax_enable_x64", True)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("jaxscale") / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """``70B,1.4e12`` as numbers; K, M, B and T stand for thousands to trillions."""
+    values = []
+    for part in text.split(","):
+        word = part.strip()
+        factor = _SUFFIXES.get(word[-1:].upper(), 1.0)
+        try:
+            values.append(float(word[:-1] if factor > 1 else word) * factor)
+        except ValueError:
+            raise DataError(
+                f"{option} {text!r}: {part.strip()!r} is not a number; write 70e9 or 70B, and "
+                "several with commas between"
+            ) from None
+    return values
+
+
+def print_table(frame: "pd.DataFrame", title: str, digits: int = 6) -> None:
+    """A table with so many significant digits; integers below a million are written out."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in frame.columns:
+        numeric = frame[column].dtype.kind in "fi"
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{x:.{digits}g}" if isinstance(x, float) else str(x) for x in row))
+    out.print(table)
+
+
+def print_sizes(frame: "pd.DataFrame", title: str, level: float | None) -> None:
+    """A frontier, and its bands in a second table that fits a terminal."""
+    import pandas as pd
+
+    bands = [column.removesuffix("_low") for column in frame.columns if column.endswith("_low")]
+    plain = frame[[c for c in frame.columns if not c.endswith(("_low", "_high"))]]
+    print_table(plain, title)
+    if not bands:
+        return
+    ends = {
+        {"tokens_per_parameter": "D/N", "run": "loss of a run"}.get(name, name): [
+            f"{low:.3g} to {high:.3g}"
+            for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        ]
+        for name in bands
+    }
+    out.print()
+    print_table(pd.DataFrame({"flop": frame["flop"], **ends}), f"{level:.0%} bands")
+
+
+def print_notes(notes: tuple[Any, ...]) -> None:
+    for note in notes:
+        out.print(f"Note: {note}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written before the fit, not after."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: exists and is not a folder; choose another --out")
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise DataError(f"{folder}: cannot be written; choose another --out")
+
+
+def fit_file(
+    path: Path | None,
+    *,
+    law: str,
+    columns: dict[str, str | None],
+    duplicates: str,
+    drop_top: int,
+    delta: float,
+    restarts: int,
+    seed: int,
+    by: str | None = None,
+) -> "tuple[Fit, Any]":
+    """The fit of a file, and its clusters as `bootstrap` takes them."""
+    prepare_jax()
+    import jax
+
+    from jaxscale import laws
+    from jaxscale._clusters import cluster_codes
+    from jaxscale._fit import fit
+    from jaxscale._objective import LogHuber
+    from jaxscale._runs import drop_top as without_top
+
+    chosen, objective = laws.get(law), LogHuber(delta)
+    table, clusters = _read_runs(path, chosen, columns, duplicates, by)
+    table = without_top(table, drop_top)
+    if clusters is not None:
+        cluster_codes(table, clusters)  # a bad --by is said before the fit, not after
+    return (
+        fit(chosen, table, objective=objective, restarts=restarts, key=jax.random.key(seed)),
+        clusters,
+    )
+
+
+def _read_runs(
+    path: Path | None,
+    law: "Law",
+    columns: dict[str, str | None],
+    duplicates: str,
+    by: str | None,
+) -> "tuple[Runs, str | None]":
+    from jaxscale import datasets
+    from jaxscale._runs import Runs, read_csv
+
+    if path is None:
+        frame, source = datasets.tiny_lm(), "the shipped runs"
+    else:
+        frame, source = read_csv(path), str(path)
+    chosen = {name: _column(name, columns.get(name), frame) for name in (*law.inputs, "loss")}
+    for name in ("N", "D", "x"):
+        if columns.get(name) is not None and name not in law.inputs:
+            raise DataError(
+                f"--{name}: law {law.name!r} has no input {name}; it takes {', '.join(law.inputs)}"
+            )
+    # An input, by its own name or its column's, is compared to 1%; any other column by equality.
+    inputs = {column: name for name, column in chosen.items() if name != "loss"}
+    derived = {"C", "flop"} & {by or ""} and {"N", "D"} <= set(law.inputs)
+    near = by if by in law.inputs or (derived and by not in frame.columns) else inputs.get(by or "")
+    runs = Runs.from_frame(
+        frame,
+        source=source,
+        duplicates=duplicates,  # type: ignore[arg-type]
+        weight=columns.get("weight"),
+        cluster=by if near is None else None,
+        **chosen,
+    )
+    return runs, "cluster" if by is not None and near is None else near
+
+
+def _column(name: str, given: str | None, frame: "pd.DataFrame") -> str:
+    if given is not None:
+        return given
+    aliases = _ALIASES.get(name, (name,))
+    return next((alias for alias in aliases if alias in frame.columns), name)

@@ -1,0 +1,250 @@
+"""Every combination of the choices an analyst could have made, fitted in a few batches."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxscale import _driver
+from jaxscale._choices import Selection, Subset, laws_of, objectives_of, subsets_of
+from jaxscale._draws import tails
+from jaxscale._errors import DataError, LawError
+from jaxscale._evaluate import Rows
+from jaxscale._identify import refuse_unidentified
+from jaxscale._law import Law, check_units, physical_params
+from jaxscale._levenberg_marquardt import levenberg_marquardt
+from jaxscale._objective import Objective
+from jaxscale._problem import Problem
+from jaxscale._progress import progress
+from jaxscale._quantity import Quantity, evaluate, resolve, resolve_all
+from jaxscale._reference import log_references, reference_rows
+from jaxscale._runs import Runs
+from jaxscale._spread import CHOICES, Multiverse
+from jaxscale._starts import sobol
+from jaxscale.laws import chinchilla
+
+_STOPPING = _driver.Stopping(300, np.iinfo(np.int32).max, 0.0)
+_COLD, _WARM = 1.0, 0.02  # widths to which a sharp loss is smoothed first, far and near an optimum
+_HIT = {"float64": 1e-6, "float32": 1e-3}
+
+
+def multiverse(
+    runs: Runs,
+    *,
+    key: jax.Array,
+    law: Law | Sequence[Law] = chinchilla,
+    objective: Objective | Sequence[Objective] | None = None,
+    delta: float | Sequence[float] | None = None,
+    drop: int | Sequence[int] = (0,),
+    selection: Selection | None = None,
+    quantities: str | Quantity | Iterable[str | Quantity] | None = None,
+    restarts: int = 256,
+    bootstrap: int = 0,
+    level: float = 0.95,
+    show_progress: bool | None = None,
+) -> Multiverse:
+    """Minimize ``sum_i w_i rho(r_i)`` for all laws x objectives x cleanings; w_i = 0 leaves out.
+
+    Every specification is fitted from cold starts of its own, so that none inherits the basin of
+    another. All that share a law and a class of objective run in one compiled batch.
+
+    Args:
+        runs: one table of runs.
+        key: JAX random key, for the starts and the resamples.
+        law: one law or several.
+        objective: one objective or several.
+        delta: thresholds of further `LogHuber` objectives; 1e-3 if `objective` is None, too.
+        drop: how many of the highest losses are left out, among the runs selected.
+        selection: which runs are used, by name: boolean masks of shape (runs,), or functions from
+            runs to such a mask. Default all runs.
+        quantities: what to report, names or `Quantity` objects; default all parameters and
+            derived quantities. NaN where a law does not have one.
+        restarts: cold starts per specification.
+        bootstrap: pairs-bootstrap resamples per specification for approximate standard errors and
+            intervals, each fitted from the optimum of its specification; 0 for none. Takes memory
+            for specifications x resamples x runs numbers.
+        level: probability content of these intervals.
+        show_progress: bar on standard error after two seconds; None shows it on a terminal.
+
+    Returns:
+        A `Multiverse`: `frame()`, `spread(quantity)`.
+
+    Raises:
+        DataError: for an unusable choice, naming it.
+        LawError: for laws of one name, or a quantity that none of them has.
+        IdentificationError: if the runs of a specification cannot determine its law.
+
+    Source: Steegen et al. 2016, doi 10.1177/1745691616658637.
+
+    Example:
+        >>> multiverse(runs, delta=(1e-2, 1e-3), drop=(0, 5), key=jax.random.key(0)).spread("a")
+    """
+    laws, kinds = laws_of(law), objectives_of(objective, delta)
+    subsets = subsets_of(runs, drop, selection)
+    if restarts < 1 or bootstrap < 0 or bootstrap == 1:
+        raise DataError("restarts must be 1 or more, and bootstrap 0 or at least 2")
+    tails(level)
+    batches = [
+        _batch(one, runs, alike, subsets, asked)
+        for one, asked in zip(laws, _asked(laws, runs, quantities), strict=True)
+        for alike in kinds
+    ]
+    count = sum(len(batch.specs) for batch in batches) * (restarts + bootstrap)
+    with progress("fitting the multiverse", count, show_progress) as tick:
+        tables = [_fitted(b, restarts, bootstrap, level, key, tick) for b in batches]
+    labels = tuple(dict.fromkeys(label for batch in batches for label in batch.asked))
+    intervals = [f"{label}_{x}" for label in labels for x in ("se", "low", "high") if bootstrap]
+    columns = [*CHOICES, "runs", *labels, "value", "hit_share", "converged", *intervals]
+    return Multiverse(pd.concat(tables, ignore_index=True)[columns], labels)
+
+
+class _Batch(NamedTuple):
+    """Specifications that share a law and a class of objective: one stack of problems."""
+
+    law: Law
+    log_refs: dict[str, Any]
+    rows: Rows
+    specs: list[tuple[Objective, Subset]]
+    asked: dict[str, Quantity]
+
+    def weighted(self, weight: Any) -> Rows:
+        """The rows with other weights, shape (runs,) or (sets, runs)."""
+        rows = self.rows
+        weight = jnp.asarray(weight, rows.loss.dtype)
+        return Rows(rows.inputs, rows.loss, weight, rows.log_loss_ref)
+
+    def values(self, theta: np.ndarray) -> np.ndarray:
+        """Quantities at unconstrained vectors, stacked on the last axis."""
+        params = physical_params(self.law, theta, self.log_refs)
+        return np.asarray(evaluate(self.law, tuple(self.asked.values()), params))
+
+    def solve(
+        self, weight: np.ndarray, starts: np.ndarray, width: float, tick: Callable[[int], None]
+    ) -> _driver.Outcomes:
+        """Fit to weights (sets, runs) from starts (sets, restarts, p); sets in spec order."""
+        dtype, times = self.rows.loss.dtype, len(weight) // len(self.specs)
+        leaves = [objective for objective, _ in self.specs for _ in range(times)]
+        stacked = jax.tree.map(lambda *x: jnp.asarray(x, dtype), *leaves)
+        problem = Problem(self.law, stacked, self.weighted(weight))
+        optimizer = levenberg_marquardt(first_width=width)
+        return _driver.run(problem, starts.astype(dtype), optimizer, _STOPPING, tick)
+
+
+def _batch(
+    law: Law,
+    runs: Runs,
+    alike: list[Objective],
+    subsets: list[Subset],
+    asked: dict[str, Quantity],
+) -> _Batch:
+    check_units(law)
+    log_refs = log_references(law, runs) if set(law.inputs) <= set(runs.inputs) else {}
+    rows = reference_rows(law, runs, log_refs)
+    for subset in subsets:
+        refuse_unidentified(law, runs.take(subset.weight > 0))
+    return _Batch(law, log_refs, rows, list(itertools.product(alike, subsets)), asked)
+
+
+def _fitted(
+    batch: _Batch,
+    restarts: int,
+    resamples: int,
+    level: float,
+    key: jax.Array,
+    tick: Callable[[int], None],
+) -> pd.DataFrame:
+    """One row per specification: its choices, the quantities, and how the fit went."""
+    start_key, draw_key = jax.random.split(key)
+    weight = np.stack([subset.weight for _, subset in batch.specs])
+    starts = [sobol(batch.law, batch.weighted(w), restarts, start_key) for w in weight]
+    out = batch.solve(weight, np.stack(starts), _COLD, tick)
+    value = np.where(np.isfinite(out.value), out.value, np.inf)
+    best = (np.arange(len(value)), value.argmin(axis=1))
+    lowest, theta = value[best], out.theta[best]
+    table = pd.DataFrame(
+        {
+            "law": batch.law.name,
+            "objective": [repr(objective) for objective, _ in batch.specs],
+            "drop": [subset.drop for _, subset in batch.specs],
+            "selection": [subset.selection for _, subset in batch.specs],
+            "runs": (weight > 0).sum(axis=1),
+            "value": lowest,
+            "hit_share": _hit_share(batch, value),
+            "converged": out.converged[best],
+        }
+    )
+    found = np.where(np.isfinite(lowest)[:, None], batch.values(theta), np.nan)
+    columns = dict(zip(batch.asked, found.T, strict=True))
+    if resamples:
+        columns |= _intervals(batch, theta, resamples, level, draw_key, tick)
+    return table.assign(**columns)
+
+
+def _hit_share(batch: _Batch, value: np.ndarray) -> np.ndarray:
+    """Share of the restarts (sets, restarts) that reach the lowest objective of their set."""
+    dtype = batch.rows.loss.dtype
+    round_off = jnp.asarray(64 * float(jnp.finfo(dtype).eps))
+    floor = np.array([float(o.rho(round_off)) * s.weight.sum() for o, s in batch.specs])
+    lowest = value.min(axis=1)
+    return np.mean(value <= (lowest * (1 + _HIT[str(dtype)]) + floor)[:, None], axis=1)
+
+
+def _intervals(
+    batch: _Batch,
+    theta: np.ndarray,
+    resamples: int,
+    level: float,
+    key: jax.Array,
+    tick: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Bootstrap standard error and interval of every quantity, by column."""
+    rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
+    weight = np.concatenate([_resampled(s.weight, resamples, rng) for _, s in batch.specs])
+    starts = np.repeat(theta, resamples, axis=0)[:, None]
+    ends = batch.solve(weight, starts, _WARM, tick).theta[:, 0]
+    values = batch.values(ends).reshape(len(batch.specs), resamples, -1)
+    numbers = (values.std(axis=1, ddof=1), *np.quantile(values, tails(level), axis=1))
+    return {
+        f"{label}_{name}": columns[:, i]
+        for i, label in enumerate(batch.asked)
+        for name, columns in zip(("se", "low", "high"), numbers, strict=True)
+    }
+
+
+def _resampled(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights of n draws with replacement from the runs that are in, shape (n, runs)."""
+    inside = weight > 0
+    return rng.multinomial(inside.sum(), inside / inside.sum(), size=n) * weight
+
+
+class _Seen(NamedTuple):
+    """What `resolve` asks of a fit."""
+
+    law: Law
+    ranges: dict[str, tuple[Any, Any]]
+
+
+def _asked(laws: list[Law], runs: Runs, quantities: Any) -> list[dict[str, Quantity]]:
+    """For every law, what is asked for and what it has, by label."""
+    ranges = {name: (np.min(x), np.max(x)) for name, x in runs.inputs.items()}
+    seen = [cast(Any, _Seen(law, ranges)) for law in laws]
+    if quantities is None:
+        return [{q.label: q for q in resolve_all(one, None)} for one in seen]
+    wanted = [quantities] if isinstance(quantities, str | Quantity) else list(quantities)
+    for what in wanted:
+        if not any(_has(one, what) for one in seen):
+            resolve(seen[0], what)  # raises, and says what there is
+    found = [[resolve(one, what) for what in wanted if _has(one, what)] for one in seen]
+    return [{q.label: q for q in each} for each in found]
+
+
+def _has(seen: Any, what: str | Quantity) -> bool:
+    try:
+        resolve(seen, what)
+    except LawError:
+        return False
+    return True

@@ -1,0 +1,209 @@
+"""Scores of predictions: are intervals and distributions right, and are they sharp?
+
+All functions take arrays and know nothing of fits. Interval scores are in the unit of what was
+predicted; lower is better.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from jaxscale._draws import tails
+from jaxscale._errors import DataError
+
+
+class Pit(NamedTuple):
+    """Probability integral transforms, (points,), and the Kolmogorov-Smirnov test of uniformity."""
+
+    values: np.ndarray
+    statistic: float
+    p: float
+
+
+class Coverage(NamedTuple):
+    """Share of the intervals that hold, its Monte Carlo standard error, and their number."""
+
+    share: float
+    error: float
+    n: int
+
+
+def pit(predicted: Any, observed: Any = None) -> Pit:
+    """u = F(y): uniform if the predicted distributions F are right.
+
+    Args:
+        predicted: values of the distribution functions at the observations, (points,); or draws
+            from the predicted distributions, (draws, points), with `observed`. Draws of a new
+            run, not of the law.
+        observed: what happened, (points,). A draw equal to it counts half.
+
+    Raises:
+        DataError: for values outside 0 to 1, or shapes that do not fit.
+
+    Source: Dawid 1984, doi 10.2307/2981683; Gneiting et al. 2007,
+    doi 10.1111/j.1467-9868.2007.00587.x.
+
+    Example:
+        >>> pit(scipy.stats.norm.cdf(observed, mean, sd)).p
+    """
+    values = np.asarray(predicted, float)
+    if observed is not None:
+        y = np.asarray(observed, float)
+        if values.ndim != 2 or values.shape[1:] != y.shape:
+            raise DataError(
+                f"draws must have shape (draws, {y.size}) for {y.size} observations, "
+                f"got {values.shape}"
+            )
+        rank = (values < y).sum(axis=0) + 0.5 * (values == y).sum(axis=0)
+        values = (rank + 0.5) / (len(values) + 1)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise DataError("values of a distribution function lie between 0 and 1, in one row")
+    test = scipy.stats.kstest(values, "uniform")
+    return Pit(values, float(test.statistic), float(test.pvalue))
+
+
+def coverage(low: Any, high: Any, observed: Any) -> Coverage:
+    """Share of observations with low <= y <= high; error sqrt(p (1 - p) / n).
+
+    Args:
+        low, high, observed: arrays that broadcast against each other, in one unit. Infinite ends
+            are allowed.
+
+    Raises:
+        DataError: if anything is not a number.
+
+    Example:
+        >>> coverage(p.run_low, p.run_high, holdout.loss).share
+    """
+    low, high, y = _numbers(low=low, high=high, observed=observed)
+    inside = (low <= y) & (y <= high)
+    share = float(inside.mean())
+    return Coverage(share, float(np.sqrt(share * (1 - share) / inside.size)), inside.size)
+
+
+def winkler(low: Any, high: Any, observed: Any, *, level: float) -> np.ndarray:
+    """S = (high - low) + (2 / alpha) (low - y)+ + (2 / alpha) (y - high)+, alpha = 1 - level.
+
+    The interval score: width, plus a fine for every observation outside. Its expectation is least
+    for the true quantiles.
+
+    Args:
+        low, high, observed: arrays in one unit.
+        level: nominal probability content of the intervals.
+
+    Source: Winkler 1972, doi 10.1080/01621459.1972.10481224; Gneiting & Raftery 2007,
+    doi 10.1198/016214506000001437, equation 43.
+
+    Example:
+        >>> winkler(p.run_low, p.run_high, holdout.loss, level=0.9).mean()
+    """
+    tails(level)
+    low, high, y = _numbers(low=low, high=high, observed=observed)
+    outside = np.maximum(low - y, 0) + np.maximum(y - high, 0)
+    return (high - low) + 2 / (1 - level) * outside
+
+
+def weighted_interval_score(
+    observed: Any, median: Any, lows: Any, highs: Any, levels: Any
+) -> np.ndarray:
+    """WIS = (|y - median| / 2 + sum_k alpha_k S_k / 2) / (K + 1/2), S_k of `winkler`.
+
+    Approaches the continuous ranked probability score as the levels fill 0 to 1 evenly.
+
+    Args:
+        observed, median: arrays of shape (points,).
+        lows, highs: ends of the K intervals, shape (K, points).
+        levels: their nominal probability contents, shape (K,).
+
+    Raises:
+        DataError: if the shapes do not fit, or for a level outside 0 to 1.
+
+    Source: Bracher et al. 2021, doi 10.1371/journal.pcbi.1008618, equation 1.
+
+    Example:
+        >>> weighted_interval_score(y, median, lows, highs, levels=[0.5, 0.9])
+    """
+    levels = np.atleast_1d(np.asarray(levels, float))
+    y, median = _numbers(observed=observed, median=median)
+    if len(lows) != len(levels) or len(highs) != len(levels):
+        raise DataError(f"{len(levels)} levels need as many lows and highs")
+    total = 0.5 * np.abs(y - median)
+    for low, high, level in zip(lows, highs, levels, strict=True):
+        total = total + 0.5 * (1 - level) * winkler(low, high, y, level=float(level))
+    return total / (len(levels) + 0.5)
+
+
+def crps_gaussian(observed: Any, mean: Any, sd: Any) -> np.ndarray:
+    """CRPS = sd (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)), z = (y - mean) / sd.
+
+    The continuous ranked probability score of a Gaussian; for losses, of log loss. It is |y - mean|
+    where sd is 0.
+
+    Args:
+        observed, mean, sd: arrays in one unit, such as log loss.
+
+    Raises:
+        DataError: for a negative sd.
+
+    Source: Gneiting et al. 2005, doi 10.1175/MWR2904.1, equation 5.
+
+    Example:
+        >>> crps_gaussian(np.log(loss), np.log(predicted), 0.01).mean()
+    """
+    y, mean, sd = _numbers(observed=observed, mean=mean, sd=sd)
+    if (sd < 0).any():
+        raise DataError("a standard deviation cannot be negative")
+    z = (y - mean) / np.where(sd > 0, sd, 1)
+    spread = 2 * scipy.stats.norm.pdf(z) - 1 / np.sqrt(np.pi)
+    score = sd * (z * (2 * scipy.stats.norm.cdf(z) - 1) + spread)
+    return np.where(sd > 0, score, np.abs(y - mean))
+
+
+def coverage_by_distance(
+    observed: Any, low: Any, high: Any, distance: Any, edges: Any
+) -> pd.DataFrame:
+    """Coverage and median width of intervals, by how far they extrapolate.
+
+    Args:
+        observed, low, high: arrays of shape (points,).
+        distance: how far each lies from the data, such as log10 of the extrapolation factor.
+        edges: ascending ends of the bins; a point on an edge belongs to the bin above it, and the
+            last bin includes its upper end.
+
+    Returns:
+        One row per bin: from, to, count, coverage, error, width. NaN in empty bins.
+
+    Raises:
+        DataError: for edges that do not ascend.
+
+    Example:
+        >>> coverage_by_distance(loss, low, high, np.log10(C / C_seen), edges=[0, 1, 2, 3])
+    """
+    y, low, high, far = _numbers(observed=observed, low=low, high=high, distance=distance)
+    edges = np.asarray(edges, float)
+    if len(edges) < 2 or (np.diff(edges) <= 0).any():
+        raise DataError(f"edges must ascend, got {edges.tolist()}")
+    rows = []
+    for i, (begin, end) in enumerate(itertools.pairwise(edges)):
+        here = (far >= begin) & ((far <= end) if i == len(edges) - 2 else (far < end))
+        empty = Coverage(np.nan, np.nan, 0)
+        found = coverage(low[here], high[here], y[here]) if here.any() else empty
+        width = float(np.median((high - low)[here])) if here.any() else np.nan
+        rows.append((begin, end, found.n, found.share, found.error, width))
+    return pd.DataFrame(rows, columns=["from", "to", "count", "coverage", "error", "width"])
+
+
+def _numbers(**arrays: Any) -> tuple[np.ndarray, ...]:
+    """Arrays of one shape; infinite is a number here, NaN is not."""
+    try:
+        found = np.broadcast_arrays(*(np.asarray(a, float) for a in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
+        raise DataError(f"arrays of different shapes: {shapes}") from None
+    for name, array in zip(arrays, found, strict=True):
+        if not array.size or np.isnan(array).any():
+            raise DataError(f"{name} is empty or not a number somewhere")
+    return found

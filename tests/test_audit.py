@@ -1,0 +1,303 @@
+"""Published intervals and parameters held against draws, and how too narrow ones come about."""
+
+import dataclasses
+import types
+
+import cases
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxscale as js
+from jaxscale._audit import Audit, audit
+from jaxscale._draws import Draws
+from jaxscale._early_stop import early_stop
+from jaxscale._law import physical_params
+from jaxscale._quantity import optimal_N
+from jaxscale._refit import refit_sets
+
+HOFFMANN = {"a": (0.454, 0.455), "level": 0.8}
+
+
+def pairs_draws(fit, index):
+    """Draws from refits to resamples, which are rows of run numbers."""
+    weight = np.stack([np.bincount(i, minlength=index.shape[1]) for i in index])
+    theta = refit_sets(fit, weight=weight).theta
+    params = physical_params(fit.law, theta, fit.log_refs)
+    params = {name: np.asarray(x) for name, x in params.items()}
+    return Draws(fit, "pairs bootstrap", params, np.ones(len(index)))
+
+
+@pytest.fixture(scope="module")
+def chinchilla_draws(chinchilla_fit):
+    """The very 4,000 resamples of the replication: NumPy's legacy generator with seed 42."""
+    return pairs_draws(chinchilla_fit, np.random.RandomState(42).choice(240, (4000, 240)))
+
+
+@pytest.fixture(scope="module")
+def normal_draws(simulated_fit):
+    """4,000 draws with known mean and covariance, independent in (log E, log A, ..., beta)."""
+    noise = np.random.default_rng(5).normal(size=(4000, 5))
+    noise = (noise - noise.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(noise.T)).T)
+    sd = {"E": 0.01, "A": 0.1, "B": 0.2, "alpha": 0.01, "beta": 0.02}
+    center = {name: float(x) for name, x in simulated_fit.params.items()}
+    params = {
+        name: center[name] * np.exp(sd[name] * noise[:, i])
+        if name in "EAB"
+        else center[name] + sd[name] * noise[:, i]
+        for i, name in enumerate(simulated_fit.law.names)
+    }
+    return Draws(simulated_fit, "normal draws", params, np.ones(4000)), center, sd
+
+
+# Right: the published replication.
+
+
+def test_runs_that_the_claimed_interval_would_need(chinchilla_draws):
+    row = audit(chinchilla_draws, claimed=HOFFMANN).frame().iloc[0]
+    # Same resamples as the notebook (cells 57 and 59); its optimizer stopped a little earlier.
+    assert row["runs_delta"] == pytest.approx(632_739.6, rel=2e-3)
+    assert row["runs_percentile"] == pytest.approx(634_773, rel=2e-3)
+    # Our own refit in SciPy, to the digits it was noted with.
+    assert row["runs_delta"] == pytest.approx(632_136, abs=5)
+    assert row["runs_percentile"] == pytest.approx(634_405, abs=5)
+    assert row["ratio"] == pytest.approx(51.4, abs=0.05)
+    assert not row["inside"]
+    assert row["share_inside"] == 0
+
+
+def test_the_audit_in_plain_english(chinchilla_draws):
+    found = audit(chinchilla_draws, claimed=HOFFMANN, published="hoffmann_2022", n_runs=400)
+    assert found.sentences[0] == (
+        "The claimed 80% interval of a (0.454, 0.455) is 51 times narrower than these 240 runs "
+        "support: it would need about 632,000 runs like these, and was made from 400."
+    )
+    assert "0.5139, lies outside it" in found.sentences[1]
+    assert found.sentences[2].startswith("hoffmann_2022 is 21% worse than the optimum")
+    assert "they reject it" in found.sentences[2]
+    assert found.sentences[0] in repr(found)
+    assert "<table" in found._repr_html_()
+
+
+def test_hoffmann_is_rejected(chinchilla_draws, key):
+    point = audit(chinchilla_draws, published="hoffmann_2022").point
+    assert point.df == 5
+    assert point.excess == pytest.approx(0.209, abs=5e-4)
+    assert point.wald == pytest.approx(234.6, abs=0.1)
+    assert point.lr == pytest.approx(83.24, abs=0.01)
+    # The replication centers its test on the least-absolute-deviations fit, whose likelihood it
+    # uses, with the covariance of the Huber refits.
+    runs = chinchilla_draws.runs
+    l1 = js.fit(js.laws.chinchilla, runs, objective=js.LogL1(), restarts=128, key=key)
+    point = audit(dataclasses.replace(chinchilla_draws, fit=l1), published="hoffmann_2022").point
+    assert point.wald == pytest.approx(239.6, abs=0.05)
+    assert point.wald == pytest.approx(238.40, rel=0.01)
+    assert f"{point.lr:.2f}" == "84.00"
+    assert f"{point.lr_p:.1e}" == "1.2e-16"
+    # They print a sum of absolute residuals of 1.1294947 at their own optimum.
+    assert point.optimum == pytest.approx(1.1294947, rel=1e-7)
+
+
+def test_rounding_to_two_digits_breaks_a_law(chinchilla_draws):
+    rounded = audit(chinchilla_draws, published="hoffmann_2022_rounded").point
+    assert rounded.rounding.matters
+    assert rounded.rounding.rms > rounded.rounding.rmse
+    low, high = rounded.rounding.optimal_N
+    assert high / low > 1.5
+    assert (
+        "do not suffice" in audit(chinchilla_draws, published="hoffmann_2022_rounded").sentences[1]
+    )
+    for name in ("hoffmann_2022", "besiroglu_2024", "besiroglu_2024_l1"):
+        assert not audit(chinchilla_draws, published=name).point.rounding.matters
+
+
+def test_the_replication_is_allowed(chinchilla_draws):
+    point = audit(chinchilla_draws, published="besiroglu_2024_l1").point
+    assert point.wald_p > 0.99
+    assert point.objective == pytest.approx(1.0186447e-3, rel=1e-6)
+    assert "allow it" in point.sentences[0]
+
+
+# Right: known draws.
+
+
+def test_standard_errors_and_counts_of_known_draws(normal_draws):
+    draws, center, sd = normal_draws
+    claimed = {"alpha": (0.0, 0.4), "a": (0.5, 0.51), "E": (1.0, 3.0), "level": 0.9}
+    table = audit(draws, claimed=claimed).frame().set_index("quantity")
+    alpha, beta = center["alpha"], center["beta"]
+    a_error = np.hypot(beta * sd["alpha"], alpha * sd["beta"]) / (alpha + beta) ** 2
+    # Moments of the draws are exact; the mean of log E is exact, too.
+    assert table.loc["alpha", "se"] == pytest.approx(sd["alpha"], rel=1e-9)
+    assert table.loc["a", "se"] == pytest.approx(a_error, rel=1e-9)
+    assert table.loc["E", "se"] == pytest.approx(center["E"] * sd["E"], rel=1e-9)
+    z = 1.6448536
+    assert table.loc["a", "runs_delta"] == pytest.approx(60 * (2 * z * a_error / 0.01) ** 2)
+    assert table.loc["alpha", "inside"]
+    assert table.loc["alpha", "share_inside"] == pytest.approx(1.0, abs=1e-3)
+    # Quantiles of 4,000 draws: standard error of a 90% width is about 2%.
+    assert table["runs_percentile"].to_numpy() == pytest.approx(table["runs_delta"], rel=0.15)
+
+
+def test_wald_distance_of_known_draws(normal_draws):
+    draws, center, sd = normal_draws
+    moved = dict(center, A=center["A"] * np.exp(2 * sd["A"]), beta=center["beta"] - sd["beta"])
+    point = audit(draws, published=moved).point
+    assert point.wald == pytest.approx(5.0, rel=1e-9)
+    assert point.wald_p == pytest.approx(0.41588, abs=1e-5)
+    assert point.lr == pytest.approx(2 * loss_of_likelihood(draws.fit, moved), rel=1e-6)
+    assert point.frame()["df"].tolist() == [5, 5]
+
+
+def loss_of_likelihood(fit, params):
+    """By the public noise model, with its scale fitted at either point."""
+    runs = fit.runs
+
+    def log_likelihood(params):
+        predicted = fit.law(runs.inputs["N"], runs.inputs["D"], **params)
+        r = np.asarray(fit.objective.residual(predicted, runs.loss))
+        return float(np.sum(fit.objective.log_prob(r, fit.objective.noise_scale(r, runs.weight))))
+
+    return log_likelihood(fit.params) - log_likelihood(params)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "words"),
+    [
+        ((0.0, 1.0), "times wider"),
+        ((0.3344, 0.3656), "about as wide"),
+        ((0.3499, 0.3501), "times narrower"),
+    ],
+)
+def test_wide_and_narrow_claims(normal_draws, claimed, words):
+    found = audit(normal_draws[0], claimed={"alpha": claimed, "level": 0.8})
+    assert words in found.sentences[0]
+
+
+def test_quantities_beyond_parameters(normal_draws):
+    flop = optimal_N(1e21)
+    table = audit(normal_draws[0], claimed={flop: (1e9, 5e9), "level": 0.8}).frame()
+    assert table["quantity"].tolist() == [flop.label]
+    assert np.isfinite(table["runs_delta"]).all()
+
+
+def test_printed_digits(normal_draws):
+    draws, center, _ = normal_draws
+    few = audit(draws, published={name: f"{x:.2g}" for name, x in center.items()}).point.rounding
+    many = audit(draws, published={name: f"{x:.8g}" for name, x in center.items()}).point.rounding
+    assert few.matters
+    assert not many.matters
+    # A trailing zero in a string is a digit; a float cannot carry it.
+    text, number = ({**center, "alpha": x} for x in ("0.3500", 0.35))
+    moved = [audit(draws, published=p).point.rounding.worst for p in (text, number)]
+    assert moved[1] > 50 * moved[0]
+
+
+def test_other_units_are_suspected(normal_draws):
+    draws, center, _ = normal_draws
+    billions = {**center, "A": center["A"] * 1e9 ** -center["alpha"], "E": 0.8}
+    sentences = audit(draws, published=billions).sentences
+    assert any("counted in its units" in sentence for sentence in sentences)
+    assert not any("units" in s for s in audit(draws, published=center).sentences)
+
+
+def test_anything_with_draws_will_do(normal_draws):
+    posterior = types.SimpleNamespace(draws=normal_draws[0])
+    assert isinstance(audit(posterior, claimed=HOFFMANN), Audit)
+
+
+def test_a_bare_fit_is_bootstrapped_with_a_key(simulated_fit, key):
+    found = audit(simulated_fit, claimed={"a": (0.4, 0.6), "level": 0.8}, key=key)
+    assert len(found.draws) == 4000
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "claimed intervals"),
+        ({"claimed": {"a": (0.4, 0.5)}}, "at which level"),
+        ({"claimed": {"a": (0.4, 0.5), "level": 80}}, "between 0 and 1"),
+        ({"claimed": {"a": (0.5, 0.4), "level": 0.8}}, "the lower first"),
+        ({"claimed": {"a": 0.5, "level": 0.8}}, "the lower first"),
+        ({"claimed": {"c": (0.4, 0.5), "level": 0.8}}, "has no quantity 'c'"),
+        ({"claimed": HOFFMANN, "n_runs": 0}, "n_runs"),
+        ({"published": "nobody_1900"}, "nobody_1900"),
+        ({"published": "kaplan_2020_n"}, "parameter set of"),
+        ({"published": {"A": 1.0}}, "needs E, A, B, alpha, beta"),
+        ({"published": {**dict.fromkeys("EAB", 1.0), "alpha": "x", "beta": 0.3}}, "not a number"),
+        ({"published": {**dict.fromkeys("EAB", -1.0), "alpha": 0.3, "beta": 0.3}}, "not inside"),
+    ],
+)
+def test_bad_questions(normal_draws, arguments, message):
+    with pytest.raises(js.JaxscaleError, match=message):
+        audit(normal_draws[0], **arguments)
+
+
+def test_bad_sources(simulated_fit, normal_draws):
+    with pytest.raises(js.DataError, match="bootstrap"):
+        audit(simulated_fit, claimed=HOFFMANN)
+    with pytest.raises(js.DataError, match="got dict"):
+        audit({}, claimed=HOFFMANN)
+    few = {name: x[:5] for name, x in normal_draws[0].params.items()}
+    with pytest.raises(js.DataError, match="too few"):
+        audit(dataclasses.replace(normal_draws[0], params=few), published="hoffmann_2022")
+
+
+# How narrow intervals come about.
+
+
+def test_stopping_early_makes_narrow_intervals(chinchilla_fit):
+    found = early_stop(chinchilla_fit, key=jax.random.key(42))
+    table = found.frame().set_index("minimized")
+    mean, total, scaled = table.loc["mean"], table.loc["sum"], table.loc["sum*1e3"]
+    # One fit to the 240 runs from Hoffmann's values: deterministic. SciPy versions may differ by
+    # an iteration or two, but not in where it ends.
+    assert mean["iterations"] == 2
+    assert total["iterations"] == pytest.approx(19, abs=4)
+    assert scaled["iterations"] == pytest.approx(65, abs=20)
+    printed = {"A": "406.4", "B": "410.7", "E": "1.6934", "alpha": "0.3390", "beta": "0.2847"}
+    assert all(cases.agrees(mean[name], digits) for name, digits in printed.items())
+    assert cases.agrees(total["E"], "1.6985")
+    assert cases.agrees(total["a"], "0.4572")
+    assert scaled["a"] == pytest.approx(0.51390, abs=5e-5)
+    assert mean["excess"] > total["excess"] > 0.1
+    assert scaled["excess"] < 1e-6
+    # The width from 200 resamples has a standard error of 6% (normal draws); four of them. Under
+    # "sum" most resamples end at the start and a few far away, so its spread is rougher.
+    assert mean["width"] == pytest.approx(0.0016, rel=0.25)
+    assert mean["sd"] == pytest.approx(0.0007, rel=0.25)
+    assert cases.agrees(mean["median"], "0.4565")
+    assert total["width"] == pytest.approx(0.0018, rel=0.5)
+    assert scaled["width"] == pytest.approx(0.0484, rel=0.25)
+    # Same resamples, so that the optimizers can be compared without Monte Carlo error.
+    assert scaled["width"] == pytest.approx(table.loc["converged", "width"], rel=0.05)
+    assert table.loc["converged", "width"] > 20 * mean["width"]
+    assert "default tolerances" in found.sentence
+    assert found.sentence in repr(found)
+
+
+def test_early_stop_on_other_runs(simulated_fit, key):
+    found = early_stop(
+        simulated_fit, key=key, start=simulated_fit.params, resamples=10, scalings=["mean*2"]
+    )
+    assert found.frame()["minimized"].tolist() == ["mean*2", "converged"]
+    assert isinstance(found.frame(), pd.DataFrame)
+    assert "<table" in found._repr_html_()
+    assert found.start == pytest.approx({k: float(v) for k, v in simulated_fit.params.items()})
+
+
+def test_early_stop_refuses(simulated_fit, key):
+    for wrong in ("median", "sum*x", "sum*0", "2*sum"):
+        with pytest.raises(js.DataError, match="a scaling is"):
+            early_stop(simulated_fit, key=key, scalings=[wrong])
+    with pytest.raises(js.DataError, match="a start needs"):
+        early_stop(simulated_fit, key=key, start={"A": 1.0})
+    with pytest.raises(js.DataError, match="at least 2"):
+        early_stop(simulated_fit, key=key, resamples=1)
+    other = dataclasses.replace(simulated_fit, objective=js.LogGaussian())
+    with pytest.raises(js.LawError, match="LogHuber only"):
+        early_stop(other, key=key)

@@ -1,0 +1,74 @@
+"""Intervals side by side."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxscale as js
+
+
+@pytest.fixture(scope="module")
+def table(simulated_fit, key):
+    return js.intervals(simulated_fit, ["alpha", "a"], key=key, level=0.8, resamples=500)
+
+
+def test_every_method_says_the_same_as_alone(simulated_fit, table):
+    assert list(dict.fromkeys(table.frame()["method"])) == ["hessian", "HC1", "profile", "pairs"]
+    near = js.laplace(simulated_fit, cov="HC1").interval("alpha", level=0.8)
+    assert table["alpha", "HC1"] == pytest.approx(near)
+    held = js.profile(simulated_fit, "a", level=0.8)
+    assert table["a", "profile"] == pytest.approx((held.low, held.high), rel=1e-4)
+    low, high = table["alpha", "pairs"]
+    assert low < simulated_fit.params["alpha"] < high
+
+
+def test_widths_are_compared_to_the_recommended_method(table):
+    assert table.recommended == "pairs"
+    frame = table.frame()
+    np.testing.assert_allclose(frame["width"], frame["high"] - frame["low"])
+    reference = frame[frame["method"] == "pairs"].set_index("quantity")["width"]
+    expected = frame["width"] / frame["quantity"].map(reference)
+    np.testing.assert_allclose(frame["ratio"], expected)
+    assert "the one to report" in repr(table)
+    assert "<table" in table._repr_html_()
+
+
+def test_clustered_runs_get_clustered_intervals(chinchilla_fit, key):
+    """The residuals of the 240 rows depend on N: the table says so and adds two methods."""
+    table = js.intervals(chinchilla_fit, "alpha", key=key, resamples=1000)
+    assert table.recommended == "cluster pairs"
+    assert {"cluster", "cluster pairs"} <= set(table.frame()["method"])
+    assert any("use intervals that resample clusters (by='N')" in note for note in table.notes)
+    low, high = table["alpha", "profile"]
+    wide_low, wide_high = table["alpha", "cluster pairs"]
+    assert high - low < 0.9 * (wide_high - wide_low)  # a likelihood of the wrong model
+
+
+def test_draws_stand_beside_the_others(simulated_fit, key):
+    mine = js.bootstrap(simulated_fit, n=100, key=key)
+    table = js.intervals(simulated_fit, "a", methods=["hessian"], draws=[mine], key=key)
+    assert table["a", "pairs bootstrap"] == pytest.approx(mine.interval("a"))
+
+
+def test_bad_requests_say_what_is_wrong(simulated_fit, table, key):
+    for message, arguments in {
+        "methods are": {"methods": ["magic"]},
+        "needs by=": {"methods": ["cluster"]},
+        "level must lie": {"level": 1.5},
+        "at least one method": {"methods": []},
+        "not a fit": {"methods": [], "draws": [simulated_fit]},
+    }.items():
+        with pytest.raises(js.DataError, match=message):
+            js.intervals(simulated_fit, "a", key=key, **arguments)
+    with pytest.raises(js.DataError, match="no 'wild' interval of 'alpha'"):
+        table["alpha", "wild"]
+
+
+def test_an_open_profile_is_an_infinite_interval():
+    rng = np.random.default_rng(1)
+    x = np.geomspace(1e3, 1e6, 30)
+    runs = js.Runs.from_arrays(x=x, loss=3 * x**-0.1 * np.exp(0.01 * rng.normal(size=30)))
+    fit = js.fit(js.laws.power_law_offset, runs, restarts=64, key=jax.random.key(0))
+    table = js.intervals(fit, "E", methods=["profile"], key=jax.random.key(0))
+    assert table["E", "profile"][0] == 0.0
+    assert any("not identified from below" in note for note in table.notes)
