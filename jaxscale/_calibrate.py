@@ -16,26 +16,30 @@ import pandas as pd
 import scipy.stats
 
 from jaxscale._bootstrap import pairs_weights
-from jaxscale._clusters import cluster_codes
+from jaxscale._clusters import real_codes
 from jaxscale._curvature import covariance, dispersion, local
 from jaxscale._draws import tails
 from jaxscale._errors import DataError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
 from jaxscale._law import Law
-from jaxscale._objective import Objective
+from jaxscale._objective import LogStudentT, Objective
 from jaxscale._profile import held_deviance
 from jaxscale._progress import progress
 from jaxscale._quantity import Quantity, at_free, resolve_all
-from jaxscale._refit import Refits, fit_rows, refit_sets, single_fit
+from jaxscale._refit import Refits, count_runs, fit_rows, refit_sets, single_fit
 from jaxscale._save import write_bytes
 from jaxscale._simulate import Noise, Simulator, simulator
 
 METHODS = ("hessian", "HC1", "HC3", "cluster", "pairs", "cluster pairs", "profile")
 _WALD = ("hessian", "HC1", "HC3", "cluster")
 _CLUSTERED = ("cluster", "cluster pairs")
-# Refits in flight at once: bounds the memory of a study of any size.
+# Refits, and their runs, in flight at once: this bounds the memory of a study of any size.
 _MOST_REFITS = 10_000
+_MOST_CELLS = 10_000_000
+# Below this many tables, a coverage is not told apart from its nominal level.
+_FEW_SIMS = 50
+_APART = 2.5  # Monte Carlo errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +67,27 @@ class Calibration:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What each method's intervals really cover, the worst quantity of each first."""
+        """What each method's intervals really cover, at the quantity where they miss most."""
         said = []
         for (method, level), part in self.table.groupby(["method", "level"], sort=False):
-            worst = part.loc[part["coverage"].idxmin()]
-            verdict = "" if level - worst.coverage > 2.5 * worst.error else ", as it should"
+            known = part[np.isfinite(part["coverage"])]
+            if known.empty:
+                said.append(f"No {level:.0%} {method} interval could be computed.")
+                continue
+            worst = known.loc[known["coverage"].idxmin()]
             said.append(
                 f"Your {level:.0%} {method} interval of {worst.quantity} covers "
-                f"{worst.coverage:.0%} (+- {worst.error:.0%}){verdict}."
+                f"{worst.coverage:.0%}: {self._judged(worst.coverage, level)}."
             )
         return tuple(said)
+
+    def _judged(self, coverage: float, level: float) -> str:
+        error = np.sqrt(level * (1 - level) / self.sims)
+        if self.sims < _FEW_SIMS:
+            return f"{self.sims} tables are too few to say more"
+        if abs(coverage - level) <= _APART * error:
+            return f"as it should, to within the Monte Carlo error of {error:.1%}"
+        return "it is too narrow" if coverage < level else "it is wider than it need be"
 
     def __repr__(self) -> str:
         wide = self.table.pivot_table(
@@ -127,7 +142,7 @@ def calibrate(
     Example:
         >>> calibrate(fit, noise="clustered", by="N", methods=["pairs", "cluster"], key=key)
     """
-    methods, levels = tuple(methods), tuple(float(level) for level in levels)
+    methods, levels = tuple(dict.fromkeys(methods)), tuple(dict.fromkeys(levels))
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
         raise DataError(f"methods are {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
@@ -152,8 +167,7 @@ def calibrate(
 def _needed_codes(fit: Fit, methods: tuple[str, ...], by: Any) -> np.ndarray | None:
     if not set(methods) & set(_CLUSTERED):
         return None
-    codes = cluster_codes(single_fit(fit), by)
-    return np.unique(codes, return_inverse=True)[1]
+    return real_codes(single_fit(fit), by)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +192,8 @@ class _Study:
         """Tables simulated at once."""
         bootstraps = any("pairs" in method for method in self.methods)
         each = self.resamples if bootstraps else len(self.chosen)
-        return max(1, _MOST_REFITS // each)
+        runs = len(single_fit(self.fit))
+        return max(1, min(_MOST_REFITS, _MOST_CELLS // runs, 64 * each) // each)
 
     @property
     def refits_per_table(self) -> int:
@@ -203,8 +218,8 @@ class _Study:
         truth = _at(self.fit, self.chosen, np.asarray(self.fit.free)[None])[0]
         found = refit_sets(self.fit, loss=loss, tick=tick)
         covered, width = [], []
-        for i, method in enumerate(self.methods):
-            key = jax.random.fold_in(jax.random.fold_in(method_key, i), first)
+        for method in self.methods:
+            key = jax.random.fold_in(jax.random.fold_in(method_key, METHODS.index(method)), first)
             if method == "profile":
                 inside = self._profile(loss, found, truth, tick)
                 covered.append(inside)
@@ -221,9 +236,10 @@ class _Study:
         return np.stack(covered, axis=1), np.stack(width, axis=1)
 
     def _wald(self, loss: np.ndarray, found: Refits, method: str) -> tuple[np.ndarray, np.ndarray]:
-        rows, n = fit_rows(self.fit), self._runs()
+        rows, n = fit_rows(self.fit), count_runs(self.fit)
         objective, p = self.fit.objective, len(self.fit.law.params)
-        spread = dispersion(objective, objective.scale_at(found.value / n))
+        total = float(np.asarray(single_fit(self.fit).weight).sum())
+        spread = dispersion(objective, objective.scale_at(found.value / total))
         groups = 0 if self.codes is None else int(self.codes.max()) + 1
         center, se = _wald_errors(
             self.fit.law, objective, self.chosen, self.fit.log_refs,
@@ -267,9 +283,6 @@ class _Study:
         inside = deviance[..., None] <= limit
         return np.where(np.isfinite(deviance)[..., None], inside, np.nan)
 
-    def _runs(self) -> int:
-        return int((np.asarray(single_fit(self.fit).weight) > 0).sum())
-
 
 @functools.partial(jax.jit, static_argnames=("law", "kind", "groups"))
 def _wald_errors(
@@ -289,7 +302,11 @@ def _wald_errors(
 
     def one(loss: Any, theta: Any, spread: Any) -> tuple[Any, Any]:
         near = local(law, objective, theta, Rows(rows.inputs, loss, rows.weight, rows.log_loss_ref))
-        cov = covariance(near, kind, dispersion=spread, codes=codes, groups=groups)
+        # As in laplace(): the scale of Student noise is known, not estimated.
+        corrected = not (kind == "hessian" and isinstance(objective, LogStudentT))
+        cov = covariance(
+            near, kind, dispersion=spread, codes=codes, groups=groups, correction=corrected
+        )
 
         def values(at: Any) -> Any:
             return at_free(law, chosen, at, log_refs)

@@ -47,6 +47,13 @@ def cluster_codes(runs: Runs, by: Any = None) -> np.ndarray:
     return codes
 
 
+def real_codes(runs: Runs, by: Any = None) -> np.ndarray:
+    """Codes 0 .. G - 1 without gaps over the runs that count; padding falls into cluster 0."""
+    real, codes = np.asarray(runs.weight) > 0, np.zeros(len(runs), int)
+    codes[real] = np.unique(cluster_codes(runs, by)[real], return_inverse=True)[1]
+    return codes
+
+
 def cluster_name(by: Any) -> str:
     """How sentences call the clusters."""
     if by is None or (isinstance(by, str) and by == "cluster"):
@@ -219,6 +226,8 @@ def demanded_clusters(fit: Any) -> ICC | None:
     Tried are the labels that the runs carry, and every input of the law with repeated values.
     """
     runs = single_fit(fit)
+    if float(fit.value) <= fit.restarts.floor:  # an exact fit has no residuals to speak of
+        return None
     candidates = [*(["cluster"] if runs.cluster is not None else []), *fit.law.inputs]
     found = [icc(fit, by) for by in candidates if _repeats(runs, by)]
     strong = [each for each in found if each.p_value < _SURE and each.icc > 0]

@@ -164,7 +164,8 @@ def covariance(
     n, p = jnp.sum(near.weight > 0), near.hessian.shape[0]
     inverse = jnp.linalg.inv(near.hessian)
     if kind == "hessian":
-        return dispersion * inverse * (n / (n - p) if correction else 1.0)
+        mean_weight = jnp.sum(near.weight) / n  # weights are relative
+        return dispersion * mean_weight * inverse * (n / (n - p) if correction else 1.0)
     scores, factor = near.scores, n / (n - p) if kind == "HC1" else 1.0
     if kind in ("HC2", "HC3"):
         kept = 1 - near.leverage

@@ -74,6 +74,8 @@ class Draws:
 
     def __getitem__(self, what: str | Quantity) -> np.ndarray:
         """Draws of a parameter, of a derived quantity or of any `Quantity`, shape (draws,)."""
+        if not isinstance(what, str | Quantity):
+            raise DataError(f"ask for one quantity at a time, such as draws['a'], not {what!r}")
         quantities = resolve_all(self.fit, what)
         return np.asarray(evaluate(self.law, quantities, self.params))[:, 0]
 
@@ -137,8 +139,8 @@ def tails(level: float) -> tuple[float, float]:
     Raises:
         DataError: unless ``0 < level < 1``.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level must lie between 0 and 1, such as 0.9, got {level}")
+    if not isinstance(level, int | float | np.floating) or not 0 < level < 1:
+        raise DataError(f"level must lie between 0 and 1, such as 0.9, got {level!r}")
     return (1 - level) / 2, (1 + level) / 2
 
 

@@ -15,7 +15,7 @@ from jaxscale._errors import DataError, FitError
 from jaxscale._fit import Fit
 from jaxscale._laplace import laplace
 from jaxscale._profile import profiles
-from jaxscale._quantity import Quantity, evaluate, resolve_all
+from jaxscale._quantity import Quantity, evaluate, natural_ends, resolve_all
 from jaxscale._refit import single_fit
 
 METHODS = ("hessian", "HC1", "HC3", "cluster", "profile", "pairs", "cluster pairs", "wild",
@@ -35,8 +35,8 @@ class Intervals:
         table: one row per quantity and method: estimate, low, high (infinite where a profile is
             open, NaN where a method failed), width, and the ratio of the width to that of the
             recommended method.
-        recommended: the method to report: the pairs bootstrap, by clusters if the residuals ask
-            for it.
+        recommended: the method that the ratios refer to and that should be reported: the pairs
+            bootstrap, by clusters if the residuals ask for it; or the first, if it is not there.
         notes: what to know before using them.
     """
 
@@ -62,7 +62,7 @@ class Intervals:
         table = self.table.to_string(index=False, float_format=lambda x: f"{x:.5g}")
         head = (
             f"{self.fit.law.name}: {self.level:.0%} intervals; ratio: width relative to "
-            f"{self.recommended}, the one to report"
+            f"{self.recommended}"
         )
         return "\n".join([head, table, *self.notes])
 
@@ -70,8 +70,8 @@ class Intervals:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.5g}")
         notes = "<br>".join(self.notes)
         return (
-            f"<b>{self.fit.law.name}</b>: {self.level:.0%} intervals; report "
-            f"<b>{self.recommended}</b>{table}<p>{notes}</p>"
+            f"<b>{self.fit.law.name}</b>: {self.level:.0%} intervals; ratio: width "
+            f"relative to {self.recommended}{table}<p>{notes}</p>"
         )
 
 
@@ -117,7 +117,7 @@ def intervals(
     by = demand.by if demand is not None else by
     if methods is None:
         methods = _INDEPENDENT + (_CLUSTERED if by is not None else ())
-    methods, by = _checked(fit, tuple(methods), by)
+    methods, by = _checked(fit, tuple(dict.fromkeys(methods)), by)
     request = _Request(fit, resolve_all(fit, quantities), level, by, resamples, show_progress)
     point = np.asarray(evaluate(fit.law, request.chosen, fit.params))
 
@@ -131,18 +131,23 @@ def intervals(
             row = {"quantity": quantity.label, "method": method, "estimate": float(middle)}
             rows.append(row | {"low": float(low), "high": float(high)})
 
-    for i, method in enumerate(methods):
-        add(method, request.by_method(method, jax.random.fold_in(key, i)))
+    for method in methods:  # a key of its own, whichever others are asked for
+        add(method, request.by_method(method, jax.random.fold_in(key, METHODS.index(method))))
+    names: list[str] = []
     for source in draws:
         made = as_draws(source)
         if made is None:
             raise DataError("draws= takes Draws or a posterior, not a fit")
-        add(made.method, request.from_draws(made))
+        if made.law != fit.law:
+            raise DataError(f"the {made.method} is of law {made.law.name!r}, not {fit.law.name!r}")
+        names.append(made.method)
+        again = f", {names.count(made.method)}" if names.count(made.method) > 1 else ""
+        add(made.method + again, request.from_draws(made))
     if not rows:
         raise DataError("intervals needs at least one method, or draws")
     recommended = "cluster pairs" if by is not None else "pairs"
     if recommended not in methods:
-        recommended = rows[-1]["method"]
+        recommended = rows[0]["method"]
     return Intervals(fit, level, _with_ratios(rows, recommended), recommended, tuple(notes))
 
 
@@ -201,13 +206,14 @@ class _Request:
 
     def from_profiles(self) -> _Found:
         found = profiles(self.fit, self.chosen, level=self.level)
+        ends_of = [natural_ends(self.fit.law, quantity) for quantity in self.chosen]
         ends = np.array(
             [
                 (
-                    (0.0 if q.positive(self.fit.law) else -np.inf) if p.low is None else p.low,
-                    np.inf if p.high is None else p.high,
+                    low if p.low is None else p.low,
+                    high if p.high is None else p.high,
                 )
-                for q, p in zip(self.chosen, found, strict=True)
+                for p, (low, high) in zip(found, ends_of, strict=True)
             ]
         )
         return ends, [note for p in found for note in p.notes]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from typing import Any, Literal
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, norm, qmc, t
 
-from jaxscale._clusters import cluster_codes, cluster_name
+from jaxscale._clusters import cluster_name, real_codes
 from jaxscale._curvature import Local, covariance, dispersion, local
 from jaxscale._draws import Draws, tails
 from jaxscale._errors import DataError, FitError
@@ -20,8 +19,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law, physical_params
 from jaxscale._objective import LogStudentT, Objective
 from jaxscale._quantity import Quantity, at_free, from_interval_scale, resolve, resolve_all
-from jaxscale._refit import fit_rows, single_fit
-from jaxscale._runs import Runs
+from jaxscale._refit import fit_rows, single_fit, warn_float32
 
 Covariance = Literal["hessian", "sandwich", "HC0", "HC1", "HC2", "HC3", "cluster", "CR1", "CR3"]
 _KINDS = ("hessian", "HC0", "HC1", "HC2", "HC3", "CR1", "CR3")
@@ -85,8 +83,7 @@ class Laplace:
         """Standard errors by label; default every parameter and derived quantity."""
         chosen = resolve_all(self.fit, quantities)
         value, se = self._delta(chosen)
-        logged = [q.positive(self.fit.law) for q in chosen]
-        scale = np.where(logged, np.exp(np.where(logged, value, 0.0)), 1.0)
+        scale = [_stretch(self.fit.law, q, v) for q, v in zip(chosen, value, strict=True)]
         return {q.label: float(x) for q, x in zip(chosen, se * scale, strict=True)}
 
     def frame(self, level: float = 0.95, quantities: Any = None) -> pd.DataFrame:
@@ -198,8 +195,8 @@ def laplace(
     n = int(real.sum())
     if n <= p:
         raise FitError(f"{n} runs leave no degrees of freedom to {p} parameters; add runs")
-    _warn_float32(rows.loss.dtype)
-    codes = _codes(runs, by, real) if kind in _CLUSTERED else None
+    warn_float32(rows.loss.dtype, "Hessian")
+    codes = real_codes(runs, by) if kind in _CLUSTERED else None
     groups = 0 if codes is None else int(codes.max()) + 1
 
     near = _local(fit.law, fit.objective, theta, rows, bandwidth)
@@ -259,11 +256,11 @@ def _slopes(
     return values(theta), jax.jacfwd(values)(theta)
 
 
-def _codes(runs: Runs, by: Any, real: np.ndarray) -> np.ndarray:
-    """Codes 0 .. G - 1 without gaps over the runs that count; the others fall into cluster 0."""
-    codes = np.zeros(len(runs), int)
-    codes[real] = np.unique(cluster_codes(runs, by)[real], return_inverse=True)[1]
-    return codes
+def _stretch(law: Law, quantity: Quantity, value: float) -> float:
+    """Slope of a quantity by its interval scale."""
+    step = 1e-6
+    ends = [float(from_interval_scale(law, quantity, value + sign * step)) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * step)
 
 
 def _refuse_open(law: Law, hessian: np.ndarray) -> None:
@@ -291,15 +288,6 @@ def _usable(matrix: np.ndarray, kind: str) -> np.ndarray:
         "through a run whatever its loss (leverage 1), or through all of them (no noise); use "
         "cov='HC1', or more runs"
     )
-
-
-def _warn_float32(dtype: Any) -> None:
-    if jnp.finfo(dtype).bits < 64:
-        warnings.warn(
-            "a Hessian in single precision has few correct digits; set "
-            "jax.config.update('jax_enable_x64', True) before fitting",
-            stacklevel=3,
-        )
 
 
 def _draw_params(fit: Fit, matrix: np.ndarray, df: int, draws: int) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ def polish(law: Law, objective: Objective, theta: Any, rows: Rows) -> tuple[Any,
     Returns:
         The refined vector, its objective, and the decrease still predicted, relative to it.
     """
-    width = objective.width * (1.0 if objective.log else jnp.exp(rows.log_loss_ref))
+    width = objective.width
 
     def look(at: Any) -> tuple[Any, Any, Any]:
         seen = normal_equations(law, objective, at, Smoothing(width, width, 0.0), rows)

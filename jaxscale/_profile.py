@@ -13,8 +13,8 @@ from jaxscale._errors import DataError
 from jaxscale._fit import Fit
 from jaxscale._law import physical_params
 from jaxscale._profile_search import Search
-from jaxscale._quantity import Quantity, from_interval_scale, resolve_all
-from jaxscale._refit import Refits
+from jaxscale._quantity import Quantity, from_interval_scale, resolve_all, to_interval_scale
+from jaxscale._refit import Refits, fit_rows, warn_float32
 
 Side = Literal["two", "lower", "upper"]
 _REFINEMENTS = 3
@@ -63,7 +63,7 @@ class Profile:
 
 def profile(
     fit: Fit,
-    what: str | Quantity = "alpha",
+    what: str | Quantity,
     *,
     level: float = 0.95,
     side: Side = "two",
@@ -102,6 +102,9 @@ def profiles(
     tails(level)
     if side not in ("two", "lower", "upper"):
         raise DataError(f"side must be 'two', 'lower' or 'upper', not {side!r}")
+    if side != "two" and level <= 0.5:
+        raise DataError(f"a bound on one side needs a level above 0.5, got {level}")
+    warn_float32(fit_rows(fit).loss.dtype, "profile")
     search = Search(fit, resolve_all(fit, what))
     threshold = float(scipy.stats.chi2.ppf(level if side == "two" else 2 * level - 1, 1))
     signs = {"two": (-1, 1), "lower": (-1,), "upper": (1,)}[side]
@@ -210,9 +213,10 @@ def profile2d(fit: Fit, x: str | Quantity, y: str | Quantity, *, points: int = 2
     for found, quantity, center, step in zip(
         profiles(fit, chosen, level=0.99), chosen, search.center, search.step, strict=True
     ):
-        log = quantity.positive(fit.law)
         low, high = (
-            center + sign * 6 * step if end is None else (np.log(end) if log else end)
+            center + sign * 6 * step
+            if end is None
+            else float(to_interval_scale(fit.law, quantity, end))
             for sign, end in ((-1, found.low), (1, found.high))
         )
         # A region of two quantities reaches farther than the interval of each.
@@ -264,5 +268,5 @@ def held_deviance(
         tick=tick,
     )
     nll = fit.objective.profile_nll
-    drop = nll(held.value / search.n) - np.repeat(nll(found.value / search.n), k)
+    drop = nll(held.value / search.total) - np.repeat(nll(found.value / search.total), k)
     return np.asarray(2 * search.n * drop).reshape(tables, k)

@@ -17,7 +17,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law
 from jaxscale._problem import Penalty
 from jaxscale._quantity import Quantity, at_free
-from jaxscale._refit import Refits, fit_rows, refit_sets, single_fit
+from jaxscale._refit import Refits, count_runs, fit_rows, refit_sets, single_fit
 
 # Distances of the first points from the estimate, in rough standard errors.
 _FIRST = np.array([0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0])
@@ -43,11 +43,11 @@ class Search:
     def __init__(self, fit: Fit, quantities: tuple[Quantity, ...]):
         self.fit, self.quantities = fit, quantities
         self.law, self.rows = fit.law, fit_rows(fit)
-        self.n = float(np.asarray(single_fit(fit).weight).sum())
+        self.n, self.total = count_runs(fit), float(np.asarray(single_fit(fit).weight).sum())
         self.best = np.asarray(fit.free, float)
         shape = _shape(self.law, fit.objective, self.best, self.rows, quantities, fit.log_refs)
         self.center, self.direction, curvature = (np.asarray(x, float) for x in shape)
-        self.step = 1 / np.sqrt(curvature * _information_per_value(fit, self.n))
+        self.step = 1 / np.sqrt(curvature * _information_per_value(fit, self.n, self.total))
         self.stiffness = _STIFF * curvature
         # The estimate itself is a point of every profile.
         self.theta = [self.best[None] for _ in quantities]
@@ -57,7 +57,7 @@ class Search:
     def deviance(self, value: np.ndarray) -> np.ndarray:
         """Twice the drop of the log likelihood, with the noise scale refitted."""
         nll = self.fit.objective.profile_nll
-        drop = nll(np.asarray(value) / self.n) - nll(float(self.fit.value) / self.n)
+        drop = nll(np.asarray(value) / self.total) - nll(float(self.fit.value) / self.total)
         return np.asarray(2 * self.n * drop)
 
     def hold(
@@ -213,11 +213,11 @@ class Search:
         return float(self.center[i] + sign * (near + share * (far - near)))
 
 
-def _information_per_value(fit: Fit, n: float) -> float:
+def _information_per_value(fit: Fit, n: int, total: float) -> float:
     """How fast the deviance grows with the objective, at the optimum."""
-    mean = max(float(fit.value) / n, 1e-300)
+    mean = max(float(fit.value) / total, 1e-300)
     rise = fit.objective.profile_nll(mean * 1.001) - fit.objective.profile_nll(mean * 0.999)
-    return 2 * float(rise) / (0.002 * mean)
+    return 2 * float(rise) / (0.002 * mean) * n / total
 
 
 @functools.cache
@@ -235,7 +235,7 @@ def _shape(
     law: Law, objective: Any, theta: Any, rows: Any, quantities: Any, log_refs: Any
 ) -> tuple[Any, Any, Any]:
     """Value, valley direction per unit and rough curvature of each profile at the optimum."""
-    width = objective.width * (1.0 if objective.log else jnp.exp(rows.log_loss_ref))
+    width = objective.width
     seen = normal_equations(law, objective, theta, Smoothing(width, width, 1.0), rows)
     p = theta.size
     lower = {(i, j): seen.hessian[i * (i + 1) // 2 + j] for i in range(p) for j in range(i + 1)}

@@ -12,6 +12,7 @@ import numpy as np
 from jaxscale._errors import LawError
 from jaxscale._law import Law, physical_params
 from jaxscale._optimum import optimum
+from jaxscale._param import Param
 
 if TYPE_CHECKING:
     from jaxscale._fit import Fit
@@ -83,7 +84,7 @@ class LossAt(Quantity):
     @property
     def label(self) -> str:
         pairs = zip(self.names, self.values, strict=True)
-        return f"L({', '.join(f'{name}={float(x):.4g}' for name, x in pairs)})"
+        return f"L({', '.join(f'{name}={float(x):.12g}' for name, x in pairs)})"
 
     def positive(self, law: Law) -> bool:
         return True
@@ -102,7 +103,7 @@ class OptimalSize(Quantity):
 
     @property
     def label(self) -> str:
-        return f"{self.which}*(C={float(self.flop):.4g})"
+        return f"{self.which}*(C={float(self.flop):.12g})"
 
     def positive(self, law: Law) -> bool:
         return True
@@ -160,12 +161,19 @@ def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
 def resolve_all(
     fit: "Fit", what: str | Quantity | Iterable[str | Quantity] | None
 ) -> tuple[Quantity, ...]:
-    """One quantity or several; None stands for every parameter and everything the law derives."""
+    """One quantity or several, without repeats; None stands for all parameters and derived ones.
+
+    Raises:
+        LawError: for an unknown quantity, or an empty list.
+    """
     if what is None:
         what = [*fit.law.names, *(name for name, _ in fit.law.derived)]
     if isinstance(what, str | Quantity):
         what = [what]
-    return tuple(resolve(fit, one) for one in what)
+    found = {quantity.label: quantity for quantity in (resolve(fit, one) for one in what)}
+    if not found:
+        raise LawError(f"name at least one quantity of law {fit.law.name!r}, such as 'a'")
+    return tuple(found.values())
 
 
 @jax.jit(static_argnames="law")
@@ -183,19 +191,40 @@ def evaluate(law: Law, quantities: tuple[Quantity, ...], params: Mapping[str, An
 def at_free(
     law: Law, quantities: tuple[Quantity, ...], theta: Any, log_refs: Mapping[str, Any]
 ) -> Any:
-    """Values of quantities at one unconstrained vector, the positive ones as their log.
+    """Values of quantities at one unconstrained vector, on the scale on which intervals are formed.
 
-    The scale on which intervals are formed. Shape (quantities,).
+    See `to_interval_scale`. Shape (quantities,).
     """
     params = physical_params(law, theta, log_refs)
 
-    def one(quantity: Quantity) -> Any:
-        value = jnp.asarray(quantity(law, params))
-        return jnp.log(value) if quantity.positive(law) else value
+    return jnp.stack([to_interval_scale(law, q, jnp.asarray(q(law, params))) for q in quantities])
 
-    return jnp.stack([one(q) for q in quantities])
+
+def to_interval_scale(law: Law, quantity: Quantity, value: Any) -> Any:
+    """The log of what is positive, the logit of a parameter between two bounds, or the value."""
+    param = _bounded(law, quantity)
+    if param is not None:
+        return param.to_free(value)
+    return jnp.log(value) if quantity.positive(law) else value
 
 
 def from_interval_scale(law: Law, quantity: Quantity, value: Any) -> Any:
-    """Inverse of the scale of `at_free`."""
+    """Inverse of `to_interval_scale`."""
+    param = _bounded(law, quantity)
+    if param is not None:
+        return np.asarray(param.from_free(value))
     return np.exp(value) if quantity.positive(law) else value
+
+
+def natural_ends(law: Law, quantity: Quantity) -> tuple[float, float]:
+    """The ends of the values that a quantity can have at all."""
+    param = _bounded(law, quantity)
+    if param is not None:
+        return param.lower, param.upper
+    return (0.0 if quantity.positive(law) else -np.inf), np.inf
+
+
+def _bounded(law: Law, quantity: Quantity) -> Param | None:
+    """The parameter that a quantity is, if its support has two ends."""
+    param = dict(law.params)[quantity.name] if isinstance(quantity, Parameter) else None
+    return param if param is not None and param.support == "interval" else None

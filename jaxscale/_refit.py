@@ -4,11 +4,13 @@ Resamples, simulations, profile points and leave-one-out fits all come through h
 reference units of the fit, start at its optimum, and differ only in the leaves that are passed.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 
 from jaxscale import _driver
 from jaxscale._errors import DataError
@@ -44,6 +46,44 @@ def single_fit(fit: Fit) -> Runs:
     if fit.runs is None:
         raise DataError("this fit was loaded without its runs; use load(path, runs=runs)")
     return fit.runs
+
+
+def count_runs(fit: Fit) -> int:
+    """Number of runs, without padding."""
+    return int((np.asarray(single_fit(fit).weight) > 0).sum())
+
+
+def inflation(fit: Fit) -> float:
+    """Residuals of a fit are too small by sqrt(n / (n - p)): p parameters were spent on them."""
+    n = count_runs(fit)
+    return float(np.sqrt(n / max(n - len(fit.law.params), 1)))
+
+
+def residual_pool(fit: Fit) -> np.ndarray:
+    """Residuals to draw noise from: without padding, inflated, centered as the objective sees it.
+
+    Centered where ``sum_i rho'(r_i - c) = 0``, so that the law at which noise is drawn is the one
+    that a fit to it would find: the mean for least squares, a quantile for `LogQuantile`.
+    """
+    r = np.asarray(fit.residuals(), float)[np.asarray(single_fit(fit).weight) > 0]
+
+    def score(c: float) -> float:
+        return float(np.sum(np.asarray(fit.objective.weights(jnp.asarray(r - c))[0])))
+
+    low, high = float(r.min()), float(r.max())
+    inside = score(low) > 0 > score(high)
+    center = scipy.optimize.brentq(score, low, high, xtol=1e-15) if inside else np.median(r)
+    return np.asarray((r - center) * inflation(fit))
+
+
+def warn_float32(dtype: Any, what: str) -> None:
+    """Say that something needs double precision, where it is not there."""
+    if jnp.finfo(dtype).bits < 64:
+        warnings.warn(
+            f"a {what} in single precision has few correct digits; set "
+            "jax.config.update('jax_enable_x64', True) before fitting",
+            stacklevel=4,
+        )
 
 
 def fit_rows(fit: Fit) -> Rows:

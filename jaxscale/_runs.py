@@ -24,7 +24,8 @@ class Runs(eqx.Module):
     Attributes:
         inputs: one array per input of the law, shape (runs,), in the user's units.
         loss: observed losses, shape (runs,).
-        weight: how often each run counts; 0 marks padding.
+        weight: relative weight of each run: a common factor changes nothing but the value of the
+            objective. 0 marks padding.
         row: number of each run in the table it came from, counted from 1.
         cluster: integer cluster codes (runs that share a model, a budget ...), or None.
         sets: names of the data sets if this is a stack, else None.

@@ -178,9 +178,13 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
 def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
     params = {name: np.asarray(content["params"][name], float) for name in fit.law.names}
     columns = [*params.values(), np.asarray(content["scale"], float)]
-    if len({x.shape for x in columns}) != 1 or not np.isfinite(columns).all():
-        raise ValueError("its draws differ in number or are not finite")
-    value = content["value"]
+    if {x.ndim for x in columns} != {1} or len({x.shape for x in columns}) != 1:
+        raise ValueError("its draws differ in number")
+    if len(columns[0]) < 2 or not np.isfinite(columns).all() or (columns[-1] < 0).any():
+        raise ValueError("its draws are too few, not finite or of negative scale")
+    value, notes = content["value"], content["notes"]
+    if content["center"] not in ("fit", "median") or not all(isinstance(x, str) for x in notes):
+        raise ValueError("it does not say what its draws are centered on, or has no notes")
     return Draws(
         fit=fit,
         method=content["method"],
@@ -189,7 +193,7 @@ def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
         center=content["center"],
         value=None if value is None else np.asarray(value, float),
         failed=content["failed"],
-        notes=tuple(content["notes"]),
+        notes=tuple([*notes] if isinstance(notes, list) else [notes]),
     )
 
 

@@ -11,7 +11,7 @@ import scipy.stats
 from jaxscale._clusters import cluster_codes, icc as measured_icc
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
-from jaxscale._refit import single_fit
+from jaxscale._refit import residual_pool, single_fit
 
 Noise = Literal["iid", "student", "clustered"]
 
@@ -74,12 +74,10 @@ def simulator(
     runs = single_fit(fit)
     real = np.asarray(runs.weight) > 0
     r = np.asarray(fit.residuals(), float)
-    pool = r[real] - r[real].mean()
-    pool = pool * np.sqrt(len(pool) / max(len(pool) - len(fit.law.params), 1))
     base = Simulator(
         predicted=np.asarray(fit.predicted(), float),
         log=fit.objective.log,
-        pool=pool,
+        pool=residual_pool(fit),
         scale=np.ones(len(r)),
         df=None,
         codes=None,
@@ -98,7 +96,7 @@ def simulator(
     share = max(measured_icc(fit, by).icc, 0.0) if icc is None else float(icc)
     if not 0 <= share < 1:
         raise DataError(f"an intra-cluster correlation lies between 0 and 1, got {icc}")
-    words = f"noise of which runs of one cluster share {share:.0%}"
+    words = f"noise of which {share:.0%} of the variance is common to the runs of a cluster"
     return dataclasses.replace(base, codes=cluster_codes(runs, by), icc=share, sentence=words)
 
 

@@ -1,9 +1,18 @@
 """Double precision, two virtual devices, no pictures on a screen, no global random state."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # The workers, commands and notebooks of one run inherit it, and compile nothing twice.
+    compiled = tempfile.mkdtemp(prefix="jaxscale-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 
 import cases
 import jax

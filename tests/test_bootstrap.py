@@ -54,9 +54,8 @@ def test_every_resample_is_at_its_optimum(chinchilla_fit, chinchilla_boot, key):
     """The guard found nothing better, and no resample lies above the fit's own point."""
     assert chinchilla_boot.failed == 0
     assert not any("cold start" in note for note in chinchilla_boot.notes)
-    weight = pairs_weights(
-        np.asarray(chinchilla_fit.runs.weight), None, 4000, jax.random.split(key)[0]
-    )
+    drawn = jax.random.split(jax.random.fold_in(key, 0))[0]
+    weight = pairs_weights(np.asarray(chinchilla_fit.runs.weight), None, 4000, drawn)
     rho = np.asarray(chinchilla_fit.objective.rho(chinchilla_fit.residuals()))
     assert np.all(chinchilla_boot.value <= weight @ rho * (1 + 1e-9))
 
@@ -149,3 +148,46 @@ def test_bad_requests_say_what_is_wrong(simulated_fit, key):
     }.items():
         with pytest.raises(js.DataError, match=message):
             js.bootstrap(simulated_fit, key=key, **arguments)
+
+
+def test_a_quantile_stays_a_quantile(key):
+    """Residuals are centered where the pinball loss balances, not at their mean."""
+    rng = np.random.default_rng(4)
+    x = np.geomspace(1e2, 1e6, 120)
+    loss = 4 * x**-0.15 * np.exp(0.05 * rng.exponential(size=120))
+    fit = js.fit(
+        js.laws.power_law,
+        js.Runs.from_arrays(x=x, loss=loss),
+        objective=js.LogQuantile(0.1),
+        restarts=16,
+        key=key,
+    )
+    draws = js.bootstrap(fit, kind="residual", n=400, key=key)
+    here = float(fit.predicted()[60])
+    scatter = np.asarray(draws.params["A"] * x[60] ** -draws.params["alpha"])
+    assert np.quantile(scatter, 0.05) < here < np.quantile(scatter, 0.95)
+    with pytest.raises(js.DataError, match="use kind='pairs' for a quantile"):
+        js.bootstrap(fit, kind="wild", key=key)
+
+
+def test_round_off_is_no_better_optimum(simulated, key):
+    """Single precision, and an exact fit: the guard must not cry wolf."""
+    with jax.enable_x64(False):
+        fit = js.fit(
+            js.laws.chinchilla, simulated[0], objective=js.LogGaussian(), restarts=64, key=key
+        )
+        draws = js.bootstrap(fit, n=50, guard=1.0, key=key)
+    assert not any("cold start" in note for note in draws.notes)
+    x = np.geomspace(1e2, 1e6, 30)
+    exact = js.fit(
+        js.laws.power_law, js.Runs.from_arrays(x=x, loss=4 * x**-0.15), restarts=8, key=key
+    )
+    draws = js.bootstrap(exact, n=50, guard=1.0, key=key)
+    assert not any("cold start" in note or "clusters" in note for note in draws.notes)
+
+
+def test_large_tables_are_resampled_in_blocks(simulated_fit, key, monkeypatch):
+    monkeypatch.setattr("jaxscale._bootstrap._MOST_CELLS", 60 * 7)
+    draws = js.bootstrap(simulated_fit, n=20, key=key)
+    assert len(draws) == 20
+    assert len(np.unique(draws["alpha"])) == 20

@@ -210,3 +210,96 @@ def test_a_second_fit_leaves_no_file_of_the_first(run, table, tmp_path):
     assert code == 0
     assert "[b]fit" in out
     assert not (tmp_path / "[b]fit" / "frontier.csv").exists()
+
+
+def test_bootstrap_gives_intervals_and_bands(run, table, tmp_path):
+    path, _ = table
+    code, out, err = run("fit", path, "--bootstrap", "200", "--level", "0.8", "--restarts", "64")
+    assert (code, err) == (0, "")
+    for part in ("80% intervals: pairs bootstrap, 200", "80% bands", "loss of a run"):
+        assert part in out
+    folder = tmp_path / "jaxscale-fit"
+    draws = js.load(folder / "draws.json")
+    assert isinstance(draws, js.Draws)
+    parameters = pd.read_csv(folder / "parameters.csv").set_index("quantity")
+    assert tuple(parameters.loc["alpha", ["low", "high"]]) == pytest.approx(
+        draws.interval("alpha", 0.8)
+    )
+    frontier = pd.read_csv(folder / "frontier.csv")
+    assert np.all((frontier["N_low"] < frontier["N"]) & (frontier["N"] < frontier["N_high"]))
+
+    code, out, _ = run("predict", "jaxscale-fit/draws.json", "--N", "1B", "--D", "1T")
+    assert code == 0
+    assert "run_high" in out
+    code, out, _ = run("allocate", "jaxscale-fit/draws.json", "--flop", "1e22", "--level", "0.5")
+    assert code == 0
+    assert "50% bands" in out
+
+    run("fit", path, "--restarts", "64")  # without draws: those of the earlier fit must go
+    assert not (folder / "draws.json").exists()
+    assert (folder / "frontier.csv").exists()
+
+
+def test_intervals_side_by_side(run, table, tmp_path):
+    path, _ = table
+    code, out, err = run(
+        "intervals", path, "--quantity", "alpha", "--flop", "1e22", "--method", "hessian,pairs",
+        "--resamples", "200", "--restarts", "64", "--out", "here",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "N*(C=1e+22)" in out
+    written = pd.read_csv(tmp_path / "here" / "intervals.csv")
+    assert list(written["quantity"].unique()) == ["alpha", "N*(C=1e+22)", "D*(C=1e+22)"]
+    assert (tmp_path / "here" / "intervals.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_clusters_by_a_column_of_their_own(run, table, tmp_path):
+    """Any column makes clusters; the inputs do by their own name or by their column's."""
+    path, frame = table
+    frame.assign(family=np.arange(len(frame)) % 12).to_csv(path, index=False)
+    arguments = ("--bootstrap", "100", "--restarts", "64")
+    code, out, err = run("fit", path, *arguments, "--by", "family")
+    assert (code, err) == (0, "")
+    assert "cluster pairs bootstrap by family" in " ".join(out.split())
+    code, _, err = run("fit", path, *arguments, "--by", "nothing")
+    assert code == 2
+    assert "no column 'nothing' for cluster" in err
+
+
+def test_audit_on_the_chinchilla_rows(run):
+    source = cases.data_path("chinchilla_epoch.csv")
+    code, out, err = run(
+        "audit", source, "--loss", "loss_nats", "--N", "params", "--D", "tokens",
+        "--drop-top", "5", "--claim", "a=0.454:0.455", "--claim-level", "0.8",
+        "--published", "hoffmann_2022",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    assert "times narrower than these 240 runs support" in text
+    assert "likelihood ratio 83.24" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fit", "--by", "N"), "clusters are for the bootstrap"),
+        (("fit", "--bootstrap", "-1"), "give a number of resamples"),
+        (("fit", "--bootstrap", "100", "--level", "95"), "level must lie between 0 and 1"),
+        (("intervals", "--quantity", "gamma"), "no quantity 'gamma'"),
+        (("intervals", "--method", "magic"), "methods are"),
+        (("intervals", "--flop", "many"), "is not a number"),
+        (("audit",), "audit needs --claim"),
+        (("audit", "--claim", "a=0.4"), "write NAME=LOW:HIGH"),
+        (("audit", "--claim", "a=0.5:0.4"), "0.5"),
+        (("audit", "--published", "nobody"), "nobody"),
+        (("audit", "--published", "A=x,B=1"), "is not a number"),
+    ],
+)
+def test_uncertainty_requests_that_cannot_be_answered(run, table, arguments, sentence, tmp_path):
+    command, *rest = arguments
+    before = set(tmp_path.iterdir())
+    code, _, err = run(command, table[0], *rest, "--restarts", "64")
+    assert code == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before

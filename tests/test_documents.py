@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import cases
 import nbclient
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def test_readme_python_runs_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
@@ -26,8 +27,10 @@ def test_readme_has_two_setup_commands():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebook_runs(path, tmp_path):
+def test_notebook_runs(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
+    for name in notebook.metadata.get("jaxscale", {}).get("needs", ()):  # skips without the rows
+        monkeypatch.setenv("JAXSCALE_DATA", str(cases.data_path(name).resolve().parent))
     stored = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert any(stored), "the notebook was committed without its outputs"
     client = nbclient.NotebookClient(

@@ -464,3 +464,20 @@ def test_an_interrupt_stops_every_worker(simulated, key, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         js.fit(js.laws.chinchilla, simulated[0], restarts=3000, key=key)
     assert len(seen) <= 2
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("objective", [js.Huber(1e-3), js.Gaussian(), js.LogHuber(1e-3)], ids=repr)
+def test_refinement_never_ends_above_a_restart(objective, factor):
+    """Whatever the unit of the loss: delta of a `Huber` is in that unit."""
+    rng = np.random.default_rng(8)
+    x = np.geomspace(1e2, 1e6, 15)
+    loss = factor * (1 + 5 * x**-0.3 + 0.01 * rng.normal(size=15))
+    fit = js.fit(
+        js.laws.power_law_offset,
+        js.Runs.from_arrays(x=x, loss=loss),
+        objective=objective,
+        restarts=64,
+        key=jax.random.key(0),
+    )
+    assert fit.value <= fit.restarts.value.min() * (1 + 1e-9)

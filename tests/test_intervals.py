@@ -29,7 +29,7 @@ def test_widths_are_compared_to_the_recommended_method(table):
     reference = frame[frame["method"] == "pairs"].set_index("quantity")["width"]
     expected = frame["width"] / frame["quantity"].map(reference)
     np.testing.assert_allclose(frame["ratio"], expected)
-    assert "the one to report" in repr(table)
+    assert "width relative to pairs" in repr(table)
     assert "<table" in table._repr_html_()
 
 
@@ -72,3 +72,53 @@ def test_an_open_profile_is_an_infinite_interval():
     table = js.intervals(fit, "E", methods=["profile"], key=jax.random.key(0))
     assert table["E", "profile"][0] == 0.0
     assert any("not identified from below" in note for note in table.notes)
+
+
+def test_a_common_factor_of_the_weights_changes_nothing(simulated, key):
+    found = []
+    for factor in (1.0, 10.0):
+        runs = js.Runs.from_arrays(
+            **simulated[0].inputs, loss=simulated[0].loss, weight=np.full(60, factor)
+        )
+        fit = js.fit(js.laws.chinchilla, runs, restarts=64, key=key)
+        table = js.intervals(
+            fit, "alpha", methods=["hessian", "HC1", "profile", "pairs"], resamples=200, key=key
+        )
+        study = js.calibrate(
+            fit, methods=["hessian", "profile"], quantities="alpha", sims=20, key=key
+        )
+        widths = study.frame()["width"].dropna().to_numpy()
+        found.append((table.frame()[["low", "high"]].to_numpy(), widths))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5)
+
+
+def test_repeats_are_said_once_and_nothing_is_refused(simulated_fit, key):
+    mine = js.bootstrap(simulated_fit, n=50, key=key)
+    table = js.intervals(
+        simulated_fit, ["a", "a"], methods=["hessian", "hessian"], draws=[mine, mine], key=key
+    )
+    assert list(table.frame()["method"]) == ["hessian", "pairs bootstrap", "pairs bootstrap, 2"]
+    with pytest.raises(js.LawError, match="at least one quantity"):
+        js.intervals(simulated_fit, [], key=key)
+    with pytest.raises(js.DataError, match="one quantity at a time"):
+        mine[["a", "b"]]
+
+
+def test_a_parameter_between_bounds_stays_between_them(key):
+    """The floor as a share of the first loss: its intervals are formed on the logit."""
+
+    @js.law(A=js.positive(0.5, 2.0, unit="loss"), s=js.unit(), alpha=js.real(0.05, 1.0))
+    def shared_floor(x, *, A, s, alpha):
+        return A * (s + (1 - s) * (x / 1e2) ** -alpha)
+
+    rng = np.random.default_rng(2)
+    x = np.geomspace(1e2, 1e4, 25)
+    loss = 3 * (0.15 + 0.85 * (x / 1e2) ** -0.3) * np.exp(0.02 * rng.normal(size=25))
+    runs = js.Runs.from_arrays(x=x, loss=loss)
+    fit = js.fit(shared_floor, runs, objective=js.LogGaussian(), restarts=64, key=key)
+    table = js.intervals(fit, "s", methods=["hessian", "profile"], level=0.99, key=key)
+    for method in ("hessian", "profile"):
+        low, high = table["s", method]
+        assert 0 <= low < fit.params["s"] < high <= 1
+    assert js.laplace(fit).se("s") > 0

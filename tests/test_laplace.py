@@ -65,7 +65,7 @@ def textbook(kind, X, r, w, codes):
     inverse = np.linalg.inv((w * X.T) @ X)
     h = w * np.einsum("ij,jk,ik->i", X, inverse, X)
     if kind == "hessian":
-        return inverse * (w @ r**2 / w.sum()) * n / (n - p)
+        return inverse * (w @ r**2) / (n - p)
     scores = (w * r)[:, None] * X
     if kind == "CR1":
         sums = np.stack([scores[codes == g].sum(0) for g in np.unique(codes)])

@@ -121,3 +121,27 @@ def test_damaged_fits_are_refused(simulated_fit, tmp_path, damage):
     (tmp_path / "fit.json").write_text(json.dumps(content))
     with pytest.raises(js.JaxscaleError, match="damaged"):
         js.load(tmp_path / "fit.json")
+
+
+def test_draws_come_back_to_the_last_bit(simulated, simulated_fit, key, tmp_path):
+    draws = js.bootstrap(simulated_fit, n=20, key=key)
+    js.save(tmp_path / "draws.json", draws)
+    loaded = js.load(tmp_path / "draws.json", runs=simulated[0])
+    assert isinstance(loaded, js.Draws)
+    for name in draws.params:
+        np.testing.assert_array_equal(loaded.params[name], draws.params[name])
+    np.testing.assert_array_equal(loaded.scale, draws.scale)
+    np.testing.assert_array_equal(loaded.value, draws.value)
+    assert (loaded.method, loaded.notes) == (draws.method, draws.notes)
+    assert loaded.fit.value == simulated_fit.value
+    assert loaded.interval("alpha") == draws.interval("alpha")
+
+
+def test_damaged_draws_are_refused(simulated_fit, key, tmp_path):
+    path = tmp_path / "draws.json"
+    js.save(path, js.bootstrap(simulated_fit, n=20, key=key))
+    content = json.loads(path.read_text())
+    content["draws"]["params"]["E"].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(js.JaxscaleError, match="damaged"):
+        js.load(path)

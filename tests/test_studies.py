@@ -76,3 +76,31 @@ def test_posterior_intervals_cover_at_their_nominal_rate():
         low, high = np.quantile(posterior.params["alpha"], [0.1, 0.9])
         covered += low < 0.15 < high
     assert 24 <= covered <= 39
+
+
+@pytest.mark.parametrize("icc", [0.18, 0.69])
+def test_dependent_runs_need_clustered_intervals(chinchilla_fit, icc):
+    """Coverage on the Chinchilla design, 300 tables, noise shared by the runs of one model size.
+
+    Nominal 95%: its Monte Carlo error is 1.3 points, and 3.5 of those are allowed to the clustered
+    intervals. Those that take runs as independent must miss by more for the exponent of N.
+    """
+    study = js.calibrate(
+        chinchilla_fit,
+        key=jax.random.key(11),
+        methods=["hessian", "HC1", "pairs", "cluster", "cluster pairs"],
+        quantities=["E", "alpha", "a"],
+        levels=[0.95],
+        sims=300,
+        resamples=400,
+        noise="clustered",
+        icc=icc,
+        by="N",
+    )
+    table = study.frame().pivot_table(index="method", columns="quantity", values="coverage")
+    assert (study.frame()["failed"] == 0).all()
+    allowed = 3.5 * np.sqrt(0.95 * 0.05 / 300)
+    for method in ("cluster", "cluster pairs"):
+        assert np.all(np.abs(table.loc[method] - 0.95) < allowed), table
+    for method in ("hessian", "HC1", "pairs"):
+        assert table.loc[method, "alpha"] < 0.95 - allowed, table

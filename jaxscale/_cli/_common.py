@@ -49,7 +49,9 @@ Duplicates = Annotated[
 ]
 Delta = Annotated[float, typer.Option("--delta", help="Huber delta on log loss.")]
 RestartCount = Annotated[int, typer.Option("--restarts", help="Number of random starts.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31 - 2, help="Seed of everything random.")
+]
 By = Annotated[
     str | None,
     typer.Option(
@@ -109,13 +111,13 @@ def print_sizes(frame: "pd.DataFrame", title: str, level: float | None) -> None:
         return
     ends = {
         {"tokens_per_parameter": "D/N", "run": "loss of a run"}.get(name, name): [
-            f"{low:.3g} to {high:.3g}"
+            f"{low:.3g}:{high:.3g}"
             for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
         ]
         for name in bands
     }
     out.print()
-    print_table(pd.DataFrame({"flop": frame["flop"], **ends}), f"{level:.0%} bands")
+    print_table(pd.DataFrame({"flop": frame["flop"], **ends}), f"{level:.0%} bands, low:high")
 
 
 def print_notes(notes: tuple[Any, ...]) -> None:

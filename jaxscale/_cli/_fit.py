@@ -63,18 +63,23 @@ def fit(
         seed=seed,
         by=by,
     )
-    draws = _resampled(fitted, bootstrap, clusters, seed) if bootstrap else None
+    draws = _resampled(fitted, bootstrap, clusters, by, seed) if bootstrap else None
     frontier = _frontier(draws or fitted, level)
     _report(fitted, draws, frontier, level)
     _write(fitted, draws, frontier, level, out)
 
 
-def _resampled(fitted: "Fit", n: int, clusters: Any, seed: int) -> "Draws":
+def _resampled(fitted: "Fit", n: int, clusters: Any, by: str | None, seed: int) -> "Draws":
+    import dataclasses
+
     import jax
 
     from jaxscale._bootstrap import bootstrap
 
-    return bootstrap(fitted, n=n, by=clusters, key=jax.random.key(seed + 1))
+    draws = bootstrap(fitted, n=n, by=clusters, key=jax.random.key(seed + 1))
+    if clusters == "cluster":  # the user knows these clusters by the name of a column
+        return dataclasses.replace(draws, method=f"cluster pairs bootstrap by {by}")
+    return draws
 
 
 def _estimates(fitted: "Fit", draws: "Draws | None", level: float) -> "pd.DataFrame":
@@ -164,8 +169,9 @@ def _write(
     }
     if draws is not None:
         contents["draws.json"] = to_json(draws).encode()
+    replaces = (folder / "fit.json").exists()
     for name, content in contents.items():  # nothing is written before everything is made
         write_bytes(folder / name, content)
-    for name in set(_OPTIONAL) - set(contents):
+    for name in set(_OPTIONAL) - set(contents) if replaces else ():
         (folder / name).unlink(missing_ok=True)
     console.print(f"Wrote {folder}: {', '.join(contents)}")

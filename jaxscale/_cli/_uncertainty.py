@@ -54,6 +54,8 @@ def intervals(
     from jaxscale._draws import tails
 
     tails(level)
+    chosen = _quantities(quantity, flop)
+    _check_names(law, chosen or [])
     if out is not None:
         common.check_folder(out)
     fitted, clusters = common.fit_file(
@@ -73,14 +75,14 @@ def intervals(
 
     found = run_intervals(
         fitted,
-        _quantities(quantity, flop),
+        chosen,
         key=jax.random.key(seed + 1),
         level=level,
         methods=None if method is None else [m.strip() for m in method.split(",")],
         by=clusters,
         resamples=resamples,
     )
-    title = f"{level:.0%} intervals; ratio: width relative to {found.recommended}, to be reported"
+    title = f"{level:.0%} intervals; ratio: width relative to {found.recommended}"
     common.print_table(found.frame().drop(columns="width"), title, digits=4)
     common.print_notes(found.notes)
     if out is not None:
@@ -96,6 +98,17 @@ def _quantities(names: str | None, flop: str | None) -> "list[str | Quantity] | 
     for budget in common.numbers(flop, "--flop") if flop else []:
         chosen += [optimal_N(budget), optimal_D(budget)]
     return chosen
+
+
+def _check_names(law: str, quantities: "list[str | Quantity]") -> None:
+    """An unknown quantity is said before the fit, not after."""
+    from jaxscale import laws
+
+    chosen = laws.get(law)
+    known = (*chosen.names, *(name for name, _ in chosen.derived))
+    for quantity in quantities:
+        if isinstance(quantity, str) and quantity not in known:
+            raise DataError(f"law {law!r} has no quantity {quantity!r}; it has {', '.join(known)}")
 
 
 def _write_intervals(found: Any, folder: Path) -> None:
@@ -160,6 +173,7 @@ def audit(
     if not claim and published is None:
         raise DataError("audit needs --claim a=0.454:0.455, or --published")
     claimed = _claims(claim or [])
+    _check_names(law, list(claimed))
     fitted, clusters = common.fit_file(
         runs,
         law=law,
@@ -195,6 +209,8 @@ def _claims(texts: list[str]) -> dict[str, Any]:
         low, colon, high = ends.partition(":")
         if not (name and colon):
             raise DataError(f"--claim {text!r}: write NAME=LOW:HIGH, such as a=0.454:0.455")
+        if name.strip() in (*claims, "level"):
+            raise DataError(f"--claim {text!r}: {name.strip()!r} is claimed twice, or no quantity")
         claims[name.strip()] = (*common.numbers(low, "--claim"), *common.numbers(high, "--claim"))
     return claims
 

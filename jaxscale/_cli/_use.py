@@ -67,7 +67,8 @@ def allocate(
     from jaxscale._allocate import allocate as run_allocate
     from jaxscale._save import load, write_text
 
-    frontier = run_allocate(load(fit_file), flop=numbers(flop, "--flop"), level=level)
+    budgets = numbers(flop, "--flop")
+    frontier = run_allocate(load(fit_file), flop=budgets, level=level)
     if out is not None:
         write_text(out, frontier.frame().to_csv(index=False))
     print_sizes(frontier.frame(), "Compute-optimal sizes", frontier.level)

@@ -85,7 +85,8 @@ def _forest(ax: "Axes", rows: "pd.DataFrame", labelled: bool) -> "Axes":
 def coverage(table: Any, *, quantity: str | None = None, ax: "Axes | None" = None) -> "Axes":
     """Real coverage over nominal coverage by method, with two Monte Carlo standard errors.
 
-    Methods below the diagonal are over-confident. Points of one level stand side by side.
+    Methods below the dashed line of their level are over-confident. Points of one level stand side
+    by side.
 
     Args:
         table: what `jaxscale.calibrate` returns, or a table with the columns method, quantity,
@@ -128,8 +129,10 @@ def coverage(table: Any, *, quantity: str | None = None, ax: "Axes | None" = Non
             label=method,
             **how,
         )
-    edge = [100 * (levels[0] - 0.6 * gap), min(100 * (levels[-1] + 0.6 * gap), 103)]
-    ax.plot(edge, edge, color="black", lw=0.9, ls="--", zorder=1, label="as promised")
+    # Points stand beside their level, so that a diagonal would promise each something else.
+    edges = 100 * (levels - 0.4 * gap), 100 * (levels + 0.4 * gap)
+    ax.hlines(100 * levels, *edges, color="black", lw=1.1, ls="--", zorder=1, label="as promised")
+    ax.set_ylim(top=min(ax.get_ylim()[1], 103))
     ax.set(xlabel="nominal coverage (%)", ylabel="real coverage (%)", xticks=100 * levels)
     ax.legend(frameon=False, fontsize="small", loc="lower right")
     which = quantity or (names[0] if len(names) == 1 else f"mean of {len(names)} quantities")
