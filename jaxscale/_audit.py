@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -63,15 +63,19 @@ class Audit:
             f"({row['claimed_low']:.4g}, {row['claimed_high']:.4g})"
         )
         if ratio > 1.25:
-            needed = row["runs_delta"] if np.isfinite(row["runs_delta"]) else row["runs_percentile"]
             verdict = (
                 f"{claim} is {_short(ratio)} times narrower than these {n} runs support: it would "
-                f"need about {_rounded(needed)} runs like these"
+                f"need about {_rounded(row['runs_percentile'])} runs like these"
             )
+            other = row["runs_delta"]
+            if np.isfinite(other) and not 0.5 <= other / row["runs_percentile"] <= 2:
+                verdict += f" (about {_rounded(other)} by the delta method)"
             if self.claim_runs is not None:
                 verdict += f", and was made from {self.claim_runs:,}"
         elif ratio < 0.8:
             verdict = f"{claim} is {_short(1 / ratio)} times wider than these {n} runs support"
+        elif np.isnan(ratio):
+            verdict = f"{claim} cannot be judged: the draws give no interval"
         else:
             verdict = f"{claim} is about as wide as these {n} runs support"
         share = row["share_inside"] if row["inside"] else 1 - row["share_inside"]
@@ -109,7 +113,8 @@ def audit(
         source: `Draws`, anything with ``.draws``, or a `Fit` together with `key`, which is
             bootstrapped here (4,000 pairs).
         claimed: claimed intervals by quantity, and their ``"level"``:
-            ``{"a": (0.454, 0.455), "level": 0.8}``.
+            ``{"a": (0.454, 0.455), "level": 0.8}``. A quantity called "level" itself is claimed by
+            a `Quantity` object.
         n_runs: number of runs that the claim was made from, to be named in the answer.
         published: a parameter set to test as a whole: a name from `published`, one of its entries,
             or parameters by name. Write numbers as strings to keep trailing zeros.
@@ -119,7 +124,8 @@ def audit(
         An `Audit`: `frame()`, `sentences`, and `point` for the published parameters.
 
     Raises:
-        DataError: for a bare fit without key, an interval that is none, or an unusable level.
+        DataError: for a bare fit without key, no claim, an interval that is none, a quantity that
+            is claimed twice, or an unusable level.
         LawError: for a quantity that the law does not have.
 
     Source: Besiroglu et al. 2024, arXiv 2404.10102, section 4.
@@ -127,13 +133,13 @@ def audit(
     Example:
         >>> audit(draws, claimed={"a": (0.454, 0.455), "level": 0.8}, published="hoffmann_2022")
     """
-    draws = _draws_of(source, key)
-    if not claimed and published is None:
+    intervals = dict(claimed or {})
+    level = _level(intervals)
+    if not intervals and published is None:
         raise DataError("give claimed intervals, a published parameter set, or both")
     if n_runs is not None and n_runs < 1:
         raise DataError(f"n_runs must be at least 1, got {n_runs}")
-    intervals = dict(claimed or {})
-    level = intervals.pop("level", None)
+    draws = _draws_of(source, key)
     point = None if published is None else published_point(draws, published)
     return Audit(draws, level, _claims(draws, intervals, level), point, n_runs)
 
@@ -152,13 +158,29 @@ def _draws_of(source: Any, key: jax.Array | None) -> Draws:
     return bootstrap(source, n=_BOOTSTRAP, key=key)
 
 
-def _claims(draws: Draws, intervals: Mapping[Any, Any], level: Any) -> pd.DataFrame:
-    if not intervals:
-        return pd.DataFrame()
+def _level(intervals: dict[Any, Any]) -> float | None:
+    """The level of the intervals, which is taken out of them."""
+    level = intervals.pop("level", None)
     if level is None:
-        raise DataError("say at which level the intervals are claimed, such as 'level': 0.8")
-    tails(level)
+        if intervals:
+            raise DataError("say at which level the intervals are claimed, such as 'level': 0.8")
+        return None
+    if isinstance(level, bool) or not np.isscalar(level):
+        raise DataError(
+            f"'level' is the probability content of the claimed intervals, a number, got {level!r}"
+        )
+    tails(cast(Any, level))
+    return float(cast(Any, level))
+
+
+def _claims(draws: Draws, intervals: Mapping[Any, Any], level: float | None) -> pd.DataFrame:
+    if not intervals or level is None:
+        return pd.DataFrame()
     quantities = tuple(resolve(draws.fit, what) for what in intervals)
+    labels = [quantity.label for quantity in quantities]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} is claimed twice; give one interval for each quantity")
     bounds = [_interval(*pair) for pair in zip(quantities, intervals.values(), strict=True)]
     errors = _delta_errors(draws, quantities)
     table = draws.frame(level, quantities).drop(columns="se")
@@ -203,15 +225,18 @@ def _delta_errors(draws: Draws, quantities: tuple[Quantity, ...]) -> np.ndarray:
         return evaluate(law, quantities, params)
 
     gradient = np.asarray(jax.jacfwd(at)(jnp.asarray(each.mean(axis=0))))
-    covariance = np.cov(each.T).reshape(each.shape[1], each.shape[1])
+    with np.errstate(invalid="ignore"):
+        covariance = np.cov(each.T).reshape(each.shape[1], each.shape[1])
     return np.sqrt(np.einsum("qi,ij,qj->q", gradient, covariance, gradient))
 
 
 def _short(ratio: float) -> str:
-    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
+    return f"{ratio:.2g}" if ratio < 9.95 else f"{ratio:,.0f}"
 
 
 def _rounded(count: float) -> str:
     """To three digits: nobody counts the runs of a hypothetical experiment one by one."""
+    if not np.isfinite(count):
+        return "infinitely many"
     digits = max(int(np.floor(np.log10(max(count, 1.0)))) - 2, 0)
     return f"{round(count, -digits):,.0f}"

@@ -90,7 +90,8 @@ def bootstrap(
     parts, beaten = [], 0
     with progress(f"bootstrapping {fit.law.name}", n, show_progress) as tick:
         for first in range(0, n, block):
-            draw_key, start_key = jax.random.split(jax.random.fold_in(key, first))
+            block_key = jax.random.fold_in(key, first) if first else key
+            draw_key, start_key = jax.random.split(block_key)
             data = _resample(fit, kind, codes, min(block, n - first), draw_key)
             found = refit_sets(fit, weight=data.weight, loss=data.loss, tick=tick)
             found, worse = _guarded(fit, data, found, guard, start_key)

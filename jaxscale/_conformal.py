@@ -135,7 +135,8 @@ def conformal(
         A `Prediction` with the band of a new run.
 
     Raises:
-        DataError: for a missing column, no finite residual, or `rho` outside (0, 1].
+        DataError: for a missing column, a distance or residual that is not finite, no residual at
+            all, or `rho` outside (0, 1].
 
     Source: Vovk, Gammerman & Shafer 2005; weights: Barber et al. 2023, arXiv 2202.13415.
 
@@ -167,15 +168,25 @@ def conformal(
 
 def _past(residuals: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Sizes of the past residuals, ascending, and their distances."""
-    for name in ("distance", "residual"):
-        if name not in residuals.columns:
-            raise DataError(f"the table of past residuals needs the column {name!r}")
-    size = np.abs(residuals["residual"].to_numpy(float))
-    finite = np.isfinite(size)
-    if not finite.any():
-        raise DataError("there is no finite past residual")
-    order = np.argsort(size[finite])
-    return size[finite][order], residuals["distance"].to_numpy(float)[finite][order]
+    size, place = np.abs(_column(residuals, "residual")), _column(residuals, "distance")
+    if not size.size:
+        raise DataError("there is no past residual")
+    order = np.argsort(size)
+    return size[order], place[order]
+
+
+def _column(residuals: pd.DataFrame, name: str) -> np.ndarray:
+    """A column of finite numbers."""
+    if name not in residuals.columns:
+        raise DataError(f"the table of past residuals needs the column {name!r}")
+    values = pd.to_numeric(residuals[name], errors="coerce").to_numpy(float)
+    lost = int((~np.isfinite(values)).sum())
+    if lost:
+        raise DataError(
+            f"the column {name!r} of the past residuals must hold finite numbers; {lost} of "
+            f"{len(values)} are none"
+        )
+    return values
 
 
 def _quantile(size: np.ndarray, weight: np.ndarray, level: float) -> np.ndarray:

@@ -22,7 +22,7 @@ from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import physical_params
 from jaxscale._objective import LogHuber
-from jaxscale._refit import refit_sets, single_fit
+from jaxscale._refit import count_runs, refit_sets, single_fit
 from jaxscale.laws import chinchilla
 
 _LEVEL = 0.8  # of the intervals that Hoffmann et al. report
@@ -86,7 +86,7 @@ def early_stop(
     """Minimize ``k sum_i Huber(log L(N_i, D_i) - log L_i)`` with SciPy's defaults, for several k.
 
     For the Chinchilla law and `LogHuber` only, in the parameters (log A, log B, log E, alpha, beta)
-    and in raw N and D, with the exact gradient.
+    and in raw N and D, with the exact gradient. Weights are relative: their mean is taken as 1.
 
     Args:
         fit: a converged fit, whose runs and delta are used.
@@ -110,16 +110,19 @@ def early_stop(
     runs = single_fit(fit)
     if resamples < 2:
         raise DataError(f"resamples must be at least 2, got {resamples}")
-    factors = {text: _factor(text, len(runs)) for text in scalings}
+    factors = {text: _factor(text, count_runs(fit)) for text in scalings}
     begin = _start(start)
-    own = np.asarray(runs.weight)
+    own = np.asarray(runs.weight, float)
+    real, mean = own > 0, own[own > 0].mean()
+    own = own / mean
     weight = np.vstack([own, pairs_weights(own, None, resamples, key)])
 
-    logs = [np.log(np.asarray(x, float)) for x in (runs.inputs["N"], runs.inputs["D"], runs.loss)]
-    delta, best = float(fit.objective.delta), float(fit.value)
+    columns = (runs.inputs["N"], runs.inputs["D"], runs.loss)
+    logs = [np.log(np.asarray(x, float)[real]) for x in columns]
+    delta, best = float(fit.objective.delta), float(fit.value / mean)
     rows = []
     for text, k in factors.items():
-        out = [_minimize(begin, k * w, *logs, delta) for w in weight]
+        out = [_minimize(begin, k * w, *logs, delta) for w in weight[:, real]]
         ends = np.array([o.x for o in out])
         rows.append(_row(text, ends, int(out[0].nit), float(out[0].fun) / k / best - 1))
     ends = _logs(physical_params(fit.law, refit_sets(fit, weight=weight).theta, fit.log_refs))

@@ -15,7 +15,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law, physical_params
 from jaxscale._objective import Objective
 from jaxscale._quantity import Quantity, evaluate, resolve, resolve_all
-from jaxscale._refit import fit_rows, refit_sets, single_fit
+from jaxscale._refit import count_runs, fit_rows, refit_sets, single_fit
 
 # Above this many runs only the most influential ones are refitted without.
 _ALL = 2000
@@ -106,8 +106,8 @@ class Influence:
             return (first,)
         return (
             first,
-            f"To first order, dropping {count} of {len(runs)} runs, if the worst ones, moves "
-            f"{label} by one standard error ({self.se[i]:.3g}).",
+            f"To first order, dropping {count} of {count_runs(self.fit)} runs, if the worst ones, "
+            f"moves {label} by one standard error ({self.se[i]:.3g}).",
         )
 
     def __repr__(self) -> str:
@@ -145,14 +145,14 @@ def influence(fit: Fit, quantities: Any = None) -> Influence:
         >>> influence(fit, ["alpha", "beta"]).frame()
     """
     chosen = resolve_all(fit, quantities)
-    runs, rows = single_fit(fit), fit_rows(fit)
+    rows = fit_rows(fit)
     theta = jnp.asarray(fit.free, rows.loss.dtype)
     derivative, residual, leverage = map(
         np.asarray, _first_order(fit.law, fit.objective, theta, rows, chosen, fit.log_refs)
     )
     if not np.isfinite(derivative).all():
         raise FitError("the Hessian at the optimum cannot be inverted: the runs leave a direction")
-    n, p = int((np.asarray(runs.weight) > 0).sum()), len(fit.law.params)
+    n, p = count_runs(fit), len(fit.law.params)
     se = np.sqrt((derivative**2).sum(0) * n / max(n - p, 1))
     return Influence(
         fit=fit,

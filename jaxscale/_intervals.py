@@ -145,9 +145,8 @@ def intervals(
         add(made.method + again, request.from_draws(made))
     if not rows:
         raise DataError("intervals needs at least one method, or draws")
-    recommended = "cluster pairs" if by is not None else "pairs"
-    if recommended not in methods:
-        recommended = rows[0]["method"]
+    best = (*(["cluster pairs"] if by is not None else []), "pairs")
+    recommended = next((method for method in best if method in methods), rows[0]["method"])
     return Intervals(fit, level, _with_ratios(rows, recommended), recommended, tuple(notes))
 
 

@@ -14,22 +14,24 @@ from jaxscale._choices import Selection, Subset, laws_of, objectives_of, subsets
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._evaluate import Rows
+from jaxscale._fit import _HIT
 from jaxscale._identify import refuse_unidentified
 from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._problem import Problem
 from jaxscale._progress import progress
-from jaxscale._quantity import Quantity, evaluate, resolve, resolve_all
+from jaxscale._quantity import Derived, Parameter, Quantity, evaluate, resolve, resolve_all
 from jaxscale._reference import log_references, reference_rows
+from jaxscale._refit import _MAX_STEPS, _WARM_WIDTH
 from jaxscale._runs import Runs
 from jaxscale._spread import CHOICES, Multiverse
 from jaxscale._starts import sobol
 from jaxscale.laws import chinchilla
 
-_STOPPING = _driver.Stopping(300, np.iinfo(np.int32).max, 0.0)
-_COLD, _WARM = 1.0, 0.02  # widths to which a sharp loss is smoothed first, far and near an optimum
-_HIT = {"float64": 1e-6, "float32": 1e-3}
+_STOPPING = _driver.Stopping(_MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+_COLD_WIDTH = 1.0  # to which a sharp loss is smoothed first, far from an optimum
+_RESULTS = ("runs", "value", "hit_share", "converged", "failed_share")
 
 
 def multiverse(
@@ -65,8 +67,9 @@ def multiverse(
             derived quantities. NaN where a law does not have one.
         restarts: cold starts per specification.
         bootstrap: pairs-bootstrap resamples per specification for approximate standard errors and
-            intervals, each fitted from the optimum of its specification; 0 for none. Takes memory
-            for specifications x resamples x runs numbers.
+            intervals, each fitted from the optimum of its specification; 0 for none. Resamples
+            without a finite optimum are left out of both and counted. Takes memory for
+            specifications x resamples x runs numbers.
         level: probability content of these intervals.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
@@ -75,7 +78,8 @@ def multiverse(
 
     Raises:
         DataError: for an unusable choice, naming it.
-        LawError: for laws of one name, or a quantity that none of them has.
+        LawError: for laws of one name, no quantity, one that none of them has, or one that is
+            called like a column of the table.
         IdentificationError: if the runs of a specification cannot determine its law.
 
     Source: Steegen et al. 2016, doi 10.1177/1745691616658637.
@@ -98,7 +102,8 @@ def multiverse(
         tables = [_fitted(b, restarts, bootstrap, level, key, tick) for b in batches]
     labels = tuple(dict.fromkeys(label for batch in batches for label in batch.asked))
     intervals = [f"{label}_{x}" for label in labels for x in ("se", "low", "high") if bootstrap]
-    columns = [*CHOICES, "runs", *labels, "value", "hit_share", "converged", *intervals]
+    lost = ["failed_share"] if bootstrap else []
+    columns = [*CHOICES, "runs", *labels, "value", "hit_share", "converged", *lost, *intervals]
     return Multiverse(pd.concat(tables, ignore_index=True)[columns], labels)
 
 
@@ -119,6 +124,8 @@ class _Batch(NamedTuple):
 
     def values(self, theta: np.ndarray) -> np.ndarray:
         """Quantities at unconstrained vectors, stacked on the last axis."""
+        if not self.asked:
+            return np.empty((len(theta), 0))
         params = physical_params(self.law, theta, self.log_refs)
         return np.asarray(evaluate(self.law, tuple(self.asked.values()), params))
 
@@ -161,7 +168,7 @@ def _fitted(
     start_key, draw_key = jax.random.split(key)
     weight = np.stack([subset.weight for _, subset in batch.specs])
     starts = [sobol(batch.law, batch.weighted(w), restarts, start_key) for w in weight]
-    out = batch.solve(weight, np.stack(starts), _COLD, tick)
+    out = batch.solve(weight, np.stack(starts), _COLD_WIDTH, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     best = (np.arange(len(value)), value.argmin(axis=1))
     lowest, theta = value[best], out.theta[best]
@@ -201,18 +208,28 @@ def _intervals(
     key: jax.Array,
     tick: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    """Bootstrap standard error and interval of every quantity, by column."""
+    """Bootstrap standard error and interval of every quantity, and the share lost, by column."""
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
     weight = np.concatenate([_resampled(s.weight, resamples, rng) for _, s in batch.specs])
     starts = np.repeat(theta, resamples, axis=0)[:, None]
-    ends = batch.solve(weight, starts, _WARM, tick).theta[:, 0]
-    values = batch.values(ends).reshape(len(batch.specs), resamples, -1)
-    numbers = (values.std(axis=1, ddof=1), *np.quantile(values, tails(level), axis=1))
-    return {
-        f"{label}_{name}": columns[:, i]
+    out = batch.solve(weight, starts, _WARM_WIDTH, tick)
+    shape = (len(batch.specs), resamples)
+    values = batch.values(out.theta[:, 0]).reshape(*shape, len(batch.asked))
+    kept = np.isfinite(out.value[:, 0]).reshape(shape)
+    numbers = np.stack([_summary(v[k], level) for v, k in zip(values, kept, strict=True)])
+    columns = {
+        f"{label}_{name}": numbers[:, j, i]
         for i, label in enumerate(batch.asked)
-        for name, columns in zip(("se", "low", "high"), numbers, strict=True)
+        for j, name in enumerate(("se", "low", "high"))
     }
+    return {"failed_share": 1 - kept.mean(axis=1), **columns}
+
+
+def _summary(values: np.ndarray, level: float) -> np.ndarray:
+    """Standard deviation and quantiles of values (resamples, quantities); NaN for fewer than 2."""
+    if len(values) < 2:
+        return np.full((3, values.shape[1]), np.nan)
+    return np.stack([values.std(axis=0, ddof=1), *np.quantile(values, tails(level), axis=0)])
 
 
 def _resampled(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -230,21 +247,32 @@ class _Seen(NamedTuple):
 
 def _asked(laws: list[Law], runs: Runs, quantities: Any) -> list[dict[str, Quantity]]:
     """For every law, what is asked for and what it has, by label."""
-    ranges = {name: (np.min(x), np.max(x)) for name, x in runs.inputs.items()}
+    real = np.asarray(runs.weight) > 0
+    ranges = {name: (np.min(x[real]), np.max(x[real])) for name, x in runs.inputs.items()}
     seen = [cast(Any, _Seen(law, ranges)) for law in laws]
     if quantities is None:
-        return [{q.label: q for q in resolve_all(one, None)} for one in seen]
-    wanted = [quantities] if isinstance(quantities, str | Quantity) else list(quantities)
-    for what in wanted:
-        if not any(_has(one, what) for one in seen):
-            resolve(seen[0], what)  # raises, and says what there is
-    found = [[resolve(one, what) for what in wanted if _has(one, what)] for one in seen]
-    return [{q.label: q for q in each} for each in found]
+        found = [resolve_all(one, None) for one in seen]
+    else:
+        wanted = [quantities] if isinstance(quantities, str | Quantity) else list(quantities)
+        for what in wanted:
+            if not any(_has(one, what) for one in seen):
+                resolve(seen[0], what)  # raises, and says what there is
+        each = [[what for what in wanted if _has(one, what)] for one in seen]
+        # A law may have none of what is asked for, but something must be asked for.
+        found = [
+            resolve_all(one, has) if has or not wanted else ()
+            for one, has in zip(seen, each, strict=True)
+        ]
+    labels = [{q.label: q for q in own} for own in found]
+    taken = sorted({label for each in labels for label in each} & {*CHOICES, *_RESULTS})
+    if taken:
+        raise LawError(f"the table of a multiverse has a column {taken[0]!r} already; rename it")
+    return labels
 
 
 def _has(seen: Any, what: str | Quantity) -> bool:
     try:
-        resolve(seen, what)
+        resolve(seen, what.name if isinstance(what, Parameter | Derived) else what)
     except LawError:
         return False
     return True

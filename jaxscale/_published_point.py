@@ -15,8 +15,8 @@ from jaxscale._draws import Draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
-from jaxscale._refit import single_fit
-from jaxscale._rounding import Rounding, predicted_at, rounding_of
+from jaxscale._refit import count_runs, single_fit
+from jaxscale._rounding import Rounding, as_printed, predicted_at, rounding_of
 from jaxscale.published import Published
 
 _PLAUSIBLE = 0.7  # times the losses; no law is fitted as badly as that
@@ -31,13 +31,16 @@ class PublishedPoint:
         params: the point, as printed.
         n_runs: number of runs it is judged by.
         wald, wald_p: ``d' cov^-1 d``, with d the distance to the fit and cov the covariance of the
-            draws, both in the logs of positive parameters; and its chi-square p-value.
+            draws, both in the logs of positive parameters; and its chi-square p-value. NaN where
+            a parameter lies at the end of its support.
         lr, lr_p: twice the loss of log likelihood against the fit, under the objective's noise
-            model with its scale at the maximum-likelihood value for each; and its p-value.
+            model with its scale at the maximum-likelihood value for each; and its p-value. Weights
+            count relative to their mean.
         df: degrees of freedom of both: the number of parameters.
         objective, optimum: the objective at the point and at the fit.
         median_ratio: median of predicted over observed loss; far from 1 if units differ.
-        rounding: what the printed digits leave open.
+        rounding: what the printed digits leave open, or None if no number has any.
+        ends: parameters that lie at the end of their support.
     """
 
     name: str
@@ -51,7 +54,8 @@ class PublishedPoint:
     objective: float
     optimum: float
     median_ratio: float
-    rounding: Rounding
+    rounding: Rounding | None
+    ends: tuple[str, ...] = ()
 
     @property
     def excess(self) -> float:
@@ -72,17 +76,31 @@ class PublishedPoint:
     @property
     def sentences(self) -> tuple[str, ...]:
         """The findings in plain English."""
-        p = max(self.wald_p, self.lr_p)
+        tests = {
+            "Wald chi-square": (self.wald, self.wald_p),
+            "likelihood ratio": (self.lr, self.lr_p),
+        }
+        known = {name: pair for name, pair in tests.items() if np.isfinite(pair[1])}
+        p = max((p for _, p in known.values()), default=np.nan)
         answer = "reject it" if p < 0.001 else "speak against it" if p < 0.05 else "allow it"
-        tests = (
-            f"Wald chi-square {self.wald:.4g} (p {self.wald_p:.2g}), likelihood ratio "
-            f"{self.lr:.4g} (p {self.lr_p:.2g}), {self.df} degrees of freedom"
-        )
-        first = f"{self.name} {self._quality} on these {self.n_runs} runs; they {answer}: {tests}."
-        if _PLAUSIBLE < self.median_ratio < 1 / _PLAUSIBLE:
-            return first, self.rounding.sentence
-        off = f"Its predictions are {self.median_ratio:.2g} times the losses"
-        return first, f"{off}: are the inputs counted in its units?", self.rounding.sentence
+        shown = ", ".join(f"{name} {x:.4g} (p {p:.2g})" for name, (x, p) in known.items())
+        judged = f"they {answer}: {shown}, {self.df} degrees of freedom"
+        if not known:
+            judged = "neither test can be made"
+        found = [f"{self.name} {self._quality} on these {self.n_runs} runs; {judged}."]
+        if not np.isfinite(self.wald):
+            found.append(f"There is no Wald test: {self._why_no_wald}.")
+        if not _PLAUSIBLE < self.median_ratio < 1 / _PLAUSIBLE:
+            off = f"Its predictions are {self.median_ratio:.2g} times the losses"
+            found.append(f"{off}: are the inputs counted in its units?")
+        return (*found, *([self.rounding.sentence] if self.rounding else []))
+
+    @property
+    def _why_no_wald(self) -> str:
+        if not self.ends:
+            return "the draws have no finite covariance"
+        where = ", ".join(f"{name} = {self.params[name]:g}" for name in self.ends)
+        return f"{where} lies at the end of its support, where draws are not normal"
 
     @property
     def _quality(self) -> str:
@@ -99,9 +117,11 @@ def published_point(draws: Draws, source: str | Published | Mapping[str, Any]) -
     """Hold a published parameter set against draws; see `PublishedPoint`.
 
     Args:
-        draws: draws around a fit with its runs; more of them than the law has parameters.
+        draws: draws around a fit with its runs; more of them than the law has parameters, unless
+            the point has a parameter at the end of its support.
         source: a name from `published`, one of its entries, or parameters by name as numbers or as
-            strings, which keep trailing zeros ("0.340").
+            strings, which keep trailing zeros ("0.340"). The shortest decimal of a number stands
+            for what was printed.
 
     Raises:
         LawError: if it is a parameter set of another law.
@@ -111,16 +131,18 @@ def published_point(draws: Draws, source: str | Published | Mapping[str, Any]) -
     name, printed = _read(law, source)
     params = {key: float(text) for key, text in printed.items()}
     runs = single_fit(fit)
-    weight = np.asarray(runs.weight)
-    wald = _wald(draws, params)
+    weight = np.asarray(runs.weight, float)
+    real, n = weight > 0, count_runs(fit)
+    ends = tuple(key for key, p in law.params if params[key] in (p.lower, p.upper))
+    wald = np.nan if ends else _wald(draws, params)
     at_point, at_fit = _mean_rho(fit, params), _mean_rho(fit, fit.params)
     nll = fit.objective.profile_nll
-    lr = float(2 * weight.sum() * (nll(at_point) - nll(at_fit)))
+    lr = float(2 * n * (nll(at_point) - nll(at_fit)))
     df = len(law.params)
     return PublishedPoint(
         name=name,
         params=params,
-        n_runs=int(fit.n_runs),
+        n_runs=n,
         wald=wald,
         wald_p=float(chi2.sf(wald, df)),
         lr=lr,
@@ -128,8 +150,9 @@ def published_point(draws: Draws, source: str | Published | Mapping[str, Any]) -
         df=df,
         objective=at_point * weight.sum(),
         optimum=at_fit * weight.sum(),
-        median_ratio=float(np.median(np.asarray(predicted_at(fit, params)) / runs.loss)),
+        median_ratio=float(np.median((np.asarray(predicted_at(fit, params)) / runs.loss)[real])),
         rounding=rounding_of(fit, printed),
+        ends=ends,
     )
 
 
@@ -157,14 +180,14 @@ def _read(law: Law, source: Any) -> tuple[str, dict[str, str]]:
 
 
 def _checked(law: Law, name: str, printed: Any) -> str:
-    """A parameter as text; the shortest one that gives the same number stands for its digits."""
+    """A parameter as text, inside its support or at the end of it."""
     try:
-        text = printed.strip() if isinstance(printed, str) else repr(float(printed))
+        text = printed.strip() if isinstance(printed, str) else as_printed(float(printed))
         value = float(decimal.Decimal(text))
-    except (TypeError, ValueError, decimal.InvalidOperation):
+    except (TypeError, ValueError, OverflowError, decimal.InvalidOperation):
         raise DataError(f"the published {name} = {printed!r} is not a number") from None
     param = dict(law.params)[name]
-    if not param.lower < value < param.upper:  # NaN, too
+    if not (np.isfinite(value) and param.lower <= value <= param.upper):
         raise DataError(
             f"the published {name} = {text} is not inside ({param.lower:g}, {param.upper:g})"
         )
@@ -181,7 +204,8 @@ def _wald(draws: Draws, params: Mapping[str, float]) -> float:
     if draws.center == "median":
         center = np.median(each, axis=0)
     gap = coordinates(law, params) - center
-    covariance = np.cov(each.T).reshape(len(gap), len(gap))
+    with np.errstate(invalid="ignore"):
+        covariance = np.cov(each.T).reshape(len(gap), len(gap))
     if not np.isfinite(covariance).all():
         return np.nan
     # Standardized first, so that the rank is judged without regard to units.
@@ -193,5 +217,6 @@ def _wald(draws: Draws, params: Mapping[str, float]) -> float:
 
 def _mean_rho(fit: Fit, params: Mapping[str, Any]) -> float:
     runs = single_fit(fit)
+    real, weight = np.asarray(runs.weight) > 0, np.asarray(runs.weight, float)
     r = fit.objective.residual(predicted_at(fit, params), jnp.asarray(runs.loss))
-    return float(np.average(np.asarray(fit.objective.rho(r)), weights=np.asarray(runs.weight)))
+    return float(np.average(np.asarray(fit.objective.rho(r))[real], weights=weight[real]))

@@ -144,6 +144,8 @@ def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
         raise LawError(
             f"law {law.name!r} has no quantity {what!r}; it has {', '.join((*law.names, *derived))}"
         )
+    if isinstance(what, Parameter | Derived):
+        return resolve(fit, what.name)
     if isinstance(what, LossAt) and set(what.names) != set(law.inputs):
         raise LawError(
             f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; "

@@ -13,6 +13,8 @@ from jaxscale._fit import Fit
 from jaxscale._quantity import evaluate, optimal_N, resolve
 from jaxscale._refit import single_fit
 
+# More significant digits than that come out of a conversion, such as exp(e), not out of print.
+_MOST_DIGITS = 8
 _ALL_CORNERS = 12  # parameters; beyond it, 2**12 corners are picked by a fixed pseudo-random draw
 
 
@@ -21,6 +23,7 @@ class Rounding:
     """How far a point can move without changing a printed digit.
 
     Attributes:
+        names: the parameters that have printed digits; the others stay where they are.
         rms: largest root mean square change of log predicted loss over the runs.
         worst: largest change of the log predicted loss of one run.
         rmse: root mean square residual of the fit, for comparison.
@@ -28,6 +31,7 @@ class Rounding:
         optimal_N: lowest and highest compute-optimal N at that budget, or None.
     """
 
+    names: tuple[str, ...]
     rms: float
     worst: float
     rmse: float
@@ -43,9 +47,8 @@ class Rounding:
     def sentence(self) -> str:
         """The finding in plain English."""
         moves = f"rounding alone moves a predicted loss by up to {self.worst:.2g}"
-        text = f"Its printed digits suffice for the loss: {moves}"
-        if self.matters:
-            text = f"Its printed digits do not suffice: {moves}"
+        text = f"The printed digits of {', '.join(self.names)} "
+        text += f"do not suffice: {moves}" if self.matters else f"suffice for the loss: {moves}"
         text += f" (root mean square {self.rms:.2g}, the fit's own error {self.rmse:.2g})"
         if self.optimal_N is None or self.optimal_N[1] / self.optimal_N[0] < 1.01:
             return f"{text}."
@@ -54,8 +57,17 @@ class Rounding:
         return f"{text}, and leaves {at} between {low:.3g} and {high:.3g}."
 
 
-def rounding_of(fit: Fit, printed: Mapping[str, str]) -> Rounding:
+def as_printed(value: float) -> str:
+    """The shortest decimal that gives a number; whole ones are written out up to six digits."""
+    shortest = decimal.Decimal(repr(float(value))).normalize()
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else str(shortest)
+
+
+def rounding_of(fit: Fit, printed: Mapping[str, str]) -> Rounding | None:
     """Move every printed number by half a unit of its last digit, up and down, in all combinations.
+
+    Numbers of more than eight significant digits were not printed that way, a zero or an end of the
+    support has none to lose: these stay. None if nothing is left to move.
 
     Args:
         fit: a fit with its runs.
@@ -64,9 +76,19 @@ def rounding_of(fit: Fit, printed: Mapping[str, str]) -> Rounding:
     Example:
         >>> rounding_of(fit, {"E": "1.69", "A": "406.4", "B": "410.7", "alpha": "0.34", ...})
     """
-    corners = _corners(printed)
     point = {name: float(text) for name, text in printed.items()}
-    change = np.log(np.asarray(predicted_at(fit, corners)) / np.asarray(predicted_at(fit, point)))
+    ends = {name: (param.lower, param.upper) for name, param in fit.law.params}
+    units = {
+        name: _half_unit(text) for name, text in printed.items() if point[name] not in ends[name]
+    }
+    units = {name: unit for name, unit in units.items() if unit}
+    if not units:
+        return None
+    corners = _corners(point, units)
+    with np.errstate(all="ignore"):
+        moved, base = (np.asarray(predicted_at(fit, at)) for at in (corners, point))
+        change = np.log(moved / base)
+    change = np.where(np.isnan(change), np.inf, change)
     runs = single_fit(fit)
     real = np.asarray(runs.weight) > 0
     change, weight = change[:, real], np.asarray(runs.weight)[real]
@@ -77,24 +99,25 @@ def rounding_of(fit: Fit, printed: Mapping[str, str]) -> Rounding:
         flop = float(np.max(6 * runs.inputs["N"] * runs.inputs["D"], where=real, initial=0.0))
         N = np.asarray(evaluate(fit.law, (resolve(fit, optimal_N(flop)),), corners))
         sizes = (float(N.min()), float(N.max())) if np.isfinite(N).all() else None
-    return Rounding(rms, worst, float(fit.rmse), flop, sizes)
+    return Rounding(tuple(units), rms, worst, float(fit.rmse), flop, sizes)
 
 
-def _corners(printed: Mapping[str, str]) -> dict[str, np.ndarray]:
+def _corners(point: Mapping[str, float], units: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Every combination of half a unit of the last digit up and down, by parameter."""
-    p = len(printed)
+    p = len(units)
     if p <= _ALL_CORNERS:
         signs = np.array(list(itertools.product((-1.0, 1.0), repeat=p)))
     else:
         signs = np.random.default_rng(0).choice((-1.0, 1.0), (2**_ALL_CORNERS, p))
-    return {
-        name: float(text) + _half_unit(text) * signs[:, i]
-        for i, (name, text) in enumerate(printed.items())
-    }
+    moves = {name: unit * signs[:, i] for i, (name, unit) in enumerate(units.items())}
+    return {name: x + moves.get(name, np.zeros(len(signs))) for name, x in point.items()}
 
 
 def _half_unit(text: str) -> float:
-    return 0.5 * 10.0 ** int(decimal.Decimal(text).as_tuple().exponent)
+    """Half a unit of the last digit; 0 for a number without printed digits."""
+    number = decimal.Decimal(text).as_tuple()
+    digits = len("".join(map(str, number.digits)).lstrip("0"))
+    return 0.5 * 10.0 ** int(number.exponent) if 0 < digits <= _MOST_DIGITS else 0.0
 
 
 def predicted_at(fit: Fit, params: Mapping[str, Any]) -> Any:

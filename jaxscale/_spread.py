@@ -82,7 +82,8 @@ class Multiverse:
         """One row per specification.
 
         Columns: law, objective, drop, selection, runs (their number); one per quantity; value (of
-        the objective), hit_share (of the cold starts), converged; and with a bootstrap, for every
+        the objective), hit_share (of the cold starts), converged; and with a bootstrap,
+        failed_share (of the resamples, which have no finite optimum and are left out) and for every
         quantity ``<name>_se``, ``<name>_low`` and ``<name>_high``.
         """
         return self.table.copy()
@@ -155,6 +156,13 @@ class Multiverse:
         if few:
             worst = f"{100 * hits.min():.2g}% at worst"
             found.append(f"{few} {of} are reached by few of their restarts ({worst}).")
+        failed = self.table.get("failed_share", pd.Series(dtype=float))
+        if (failed > 0).any():
+            worst = f"{100 * failed.max():.2g}% at worst"
+            found.append(
+                f"{int((failed > 0).sum())} {of} have resamples without a finite optimum, which "
+                f"are left out ({worst})."
+            )
         return found
 
 

@@ -14,10 +14,24 @@ from jaxscale._audit import Audit, audit
 from jaxscale._draws import Draws
 from jaxscale._early_stop import early_stop
 from jaxscale._law import physical_params
-from jaxscale._quantity import optimal_N
+from jaxscale._published_point import _read, published_point
+from jaxscale._quantity import Parameter, optimal_N
 from jaxscale._refit import refit_sets
+from jaxscale._rounding import as_printed
 
 HOFFMANN = {"a": (0.454, 0.455), "level": 0.8}
+
+
+def with_runs(fit, *, times=1.0, padding=0):
+    """The same fit, with all weights multiplied, and runs of weight zero that make no sense."""
+    runs = fit.runs
+    more = 1.0 + np.arange(padding)
+    runs = js.Runs.from_arrays(
+        loss=np.concatenate([runs.loss, 1e3 * more]),
+        weight=np.concatenate([times * np.asarray(runs.weight), 0 * more]),
+        **{name: np.concatenate([x, 1e20 * more]) for name, x in runs.inputs.items()},
+    )
+    return dataclasses.replace(fit, runs=runs, value=times * fit.value)
 
 
 def pairs_draws(fit, index):
@@ -71,7 +85,7 @@ def test_the_audit_in_plain_english(chinchilla_draws):
     found = audit(chinchilla_draws, claimed=HOFFMANN, published="hoffmann_2022", n_runs=400)
     assert found.sentences[0] == (
         "The claimed 80% interval of a (0.454, 0.455) is 51 times narrower than these 240 runs "
-        "support: it would need about 632,000 runs like these, and was made from 400."
+        "support: it would need about 634,000 runs like these, and was made from 400."
     )
     assert "0.5139, lies outside it" in found.sentences[1]
     assert found.sentences[2].startswith("hoffmann_2022 is 21% worse than the optimum")
@@ -194,6 +208,127 @@ def test_printed_digits(normal_draws):
     assert moved[1] > 50 * moved[0]
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (400, "400"), (400.0, "400"), (8.8e13, "8.8E+13"), (7.788e7, "7.788E+7"), (0.0, "0"),
+        (18186, "18186"), (0.34, "0.34"), (1.6e-8, "1.6E-8"), (np.float64(1.69), "1.69"),
+    ],
+)  # fmt: skip
+def test_shortest_form_of_a_number(number, text):
+    assert as_printed(number) == text
+    assert float(text) == number
+
+
+def test_numbers_of_many_digits_were_not_printed(normal_draws):
+    draws, center, _ = normal_draws
+    point = published_point(draws, center)
+    assert point.rounding is None
+    assert not any("digits" in sentence for sentence in point.sentences)
+    point = published_point(draws, {**center, "alpha": 0.35, "A": 400})
+    assert point.rounding.names == ("A", "alpha")
+    assert point.sentences[-1].startswith("The printed digits of A, alpha ")
+    # Half a unit of 400, not of 400.0, on a run where nothing but A / N^alpha matters.
+    only_A = published_point(draws, {**center, "A": 400}).rounding
+    runs, at = draws.runs, {**center, "A": 400.0}
+    predicted = [
+        np.asarray(draws.law(runs.inputs["N"], runs.inputs["D"], **{**at, "A": A}))
+        for A in (400.5, 400.0)
+    ]
+    assert only_A.worst == pytest.approx(np.log(predicted[0] / predicted[1]).max(), rel=2e-3)
+
+
+def test_every_published_entry_can_be_audited(normal_draws):
+    draws = normal_draws[0]
+    entries = [js.published.get(name) for name in js.published.names()]
+    points = [published_point(draws, e) for e in entries if e.law == draws.law]
+    assert all(np.isfinite(point.lr) and point.sentences for point in points)
+    # All its exponents have ten digits, and the rest are exponentials.
+    assert next(p for p in points if p.name == "mcleish_2025_hot").rounding is None
+    # The other laws: only what is read, without draws.
+    assert all(_read(e.law, e)[0] == e.name for e in entries)
+
+
+def test_the_end_of_a_support(normal_draws):
+    point = published_point(normal_draws[0], "bhagia_2024_csqa")
+    assert point.ends == ("E",)
+    assert np.isnan([point.wald, point.wald_p]).all()
+    fit = normal_draws[0].fit
+    assert point.lr == pytest.approx(2 * loss_of_likelihood(fit, point.params))
+    assert "they reject it: likelihood ratio" in point.sentences[0]
+    assert "Wald" not in point.sentences[0]
+    assert point.sentences[1].startswith("There is no Wald test: E = 0 lies at the end")
+    assert "E" not in point.rounding.names
+    assert np.isfinite(point.rounding.worst)
+    broken = {name: np.where(np.arange(4000) < 1, np.inf, x) for name, x in
+              normal_draws[0].params.items()}  # fmt: skip
+    point = published_point(dataclasses.replace(normal_draws[0], params=broken), "hoffmann_2022")
+    assert "reject it: likelihood ratio" in point.sentences[0]
+    assert "no finite covariance" in point.sentences[1]
+    found = audit(dataclasses.replace(normal_draws[0], params=broken), claimed=HOFFMANN)
+    assert np.isnan(found.frame().loc[0, "runs_delta"])
+    assert found.sentences[0].startswith("The claimed 80% interval of a (0.454, 0.455) ")
+
+
+def test_weights_are_relative_and_padding_does_not_count(normal_draws):
+    draws, center, sd = normal_draws
+    moved = dict(center, A=center["A"] * np.exp(sd["A"]))
+    plain = published_point(draws, moved)
+    for change in ({"times": 7.0}, {"times": 1 / 60}, {"padding": 9}):
+        other = dataclasses.replace(draws, fit=with_runs(draws.fit, **change))
+        point = published_point(other, moved)
+        assert (point.n_runs, point.df) == (60, 5)
+        assert point.lr == pytest.approx(plain.lr, rel=1e-9), change
+        assert point.median_ratio == pytest.approx(plain.median_ratio, rel=1e-12), change
+        assert point.excess == pytest.approx(plain.excess, rel=1e-9), change
+        runs = audit(other, claimed={"alpha": (0.3499, 0.3501), "level": 0.8}).frame()["runs_delta"]
+        assert (
+            runs[0]
+            == audit(draws, claimed={"alpha": (0.3499, 0.3501), "level": 0.8})
+            .frame()
+            .loc[0, "runs_delta"]
+        )
+
+
+def test_sentences_name_both_counts_where_they_differ(normal_draws):
+    draws, center, _ = normal_draws
+    claimed = {"alpha": (0.3499, 0.3501), "level": 0.8}
+    alike = audit(draws, claimed=claimed)
+    assert "delta method" not in alike.sentences[0]
+    # One draw far away spoils a variance, not a quantile.
+    alpha = draws.params["alpha"].copy()
+    alpha[0] = center["alpha"] + 5.0
+    wild = dataclasses.replace(draws, params={**draws.params, "alpha": alpha})
+    found = audit(wild, claimed=claimed)
+    row = found.frame().iloc[0]
+    assert row["runs_delta"] > 10 * row["runs_percentile"]
+    assert row["runs_percentile"] == pytest.approx(60 * row["ratio"] ** 2)
+    head = f"would need about {float(f'{row.runs_percentile:.3g}'):,.0f} runs like these"
+    tail = f" (about {float(f'{row.runs_delta:.3g}'):,.0f} by the delta method)."
+    assert found.sentences[0].endswith(head + tail)
+
+
+def test_a_claim_about_a_quantity_called_level(key):
+    @js.law(level=js.positive(0.1, 1.0), alpha=js.positive(0.1, 1.0))
+    def named(x, *, level, alpha):
+        return level * x**-alpha
+
+    x = np.geomspace(1, 100, 12)
+    wiggle = 1 + 0.01 * np.sin(x)
+    runs = js.Runs.from_arrays(x=x, loss=2 * x**-0.3 * wiggle)
+    made = js.fit(named, runs, restarts=4, key=key)
+    center = {name: float(v) for name, v in made.params.items()}
+    noise = np.random.default_rng(0).normal(size=(2, 50))
+    params = {k: v * np.exp(0.01 * e) for (k, v), e in zip(center.items(), noise, strict=True)}
+    draws = Draws(made, "normal draws", params, np.ones(50))
+    claimed = {Parameter("level"): (1.9, 2.1), "level": 0.9}
+    found = audit(draws, claimed=claimed)
+    assert found.level == 0.9
+    assert found.frame()["quantity"].tolist() == ["level"]
+    with pytest.raises(js.DataError, match="'level' is the probability content"):
+        audit(draws, claimed={"level": (1.9, 2.1)})
+
+
 def test_other_units_are_suspected(normal_draws):
     draws, center, _ = normal_draws
     billions = {**center, "A": center["A"] * 1e9 ** -center["alpha"], "E": 0.8}
@@ -221,6 +356,11 @@ def test_a_bare_fit_is_bootstrapped_with_a_key(simulated_fit, key):
         ({}, "claimed intervals"),
         ({"claimed": {"a": (0.4, 0.5)}}, "at which level"),
         ({"claimed": {"a": (0.4, 0.5), "level": 80}}, "between 0 and 1"),
+        ({"claimed": {"level": 0.8}}, "give claimed intervals"),
+        ({"claimed": {"a": (0.4, 0.5), "level": "80%"}}, "between 0 and 1"),
+        ({"claimed": {"a": (0.4, 0.5), "level": (0.1, 0.9)}}, "a number, got"),
+        ({"claimed": {"level": [0.8]}, "published": "hoffmann_2022"}, "a number, got"),
+        ({"claimed": {"a": (1, 2), Parameter("A"): (1, 2), "A": (1, 3), "level": 0.8}}, "A is cla"),
         ({"claimed": {"a": (0.5, 0.4), "level": 0.8}}, "the lower first"),
         ({"claimed": {"a": 0.5, "level": 0.8}}, "the lower first"),
         ({"claimed": {"c": (0.4, 0.5), "level": 0.8}}, "has no quantity 'c'"),
@@ -230,6 +370,8 @@ def test_a_bare_fit_is_bootstrapped_with_a_key(simulated_fit, key):
         ({"published": {"A": 1.0}}, "needs E, A, B, alpha, beta"),
         ({"published": {**dict.fromkeys("EAB", 1.0), "alpha": "x", "beta": 0.3}}, "not a number"),
         ({"published": {**dict.fromkeys("EAB", -1.0), "alpha": 0.3, "beta": 0.3}}, "not inside"),
+        ({"published": {**dict.fromkeys("EAB", "inf"), "alpha": 0.3, "beta": 0.3}}, "not inside"),
+        ({"published": {**dict.fromkeys("EAB", np.nan), "alpha": 0.3, "beta": 0.3}}, "not a num"),
     ],
 )
 def test_bad_questions(normal_draws, arguments, message):
@@ -288,6 +430,17 @@ def test_early_stop_on_other_runs(simulated_fit, key):
     assert isinstance(found.frame(), pd.DataFrame)
     assert "<table" in found._repr_html_()
     assert found.start == pytest.approx({k: float(v) for k, v in simulated_fit.params.items()})
+
+
+def test_early_stop_does_not_count_padding_and_takes_weights_as_relative(simulated_fit, key):
+    def table(fit):
+        found = early_stop(fit, key=key, resamples=2, scalings=["mean*1e2"])
+        return found.frame().set_index("minimized").astype(float)
+
+    expected = table(simulated_fit)
+    for change in ({"padding": 4}, {"times": 8.0}):
+        found = table(with_runs(simulated_fit, **change))
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_early_stop_refuses(simulated_fit, key):

@@ -115,5 +115,15 @@ def test_unusable_requests_are_refused(simulated_fit, past):
         conformal(simulated_fit, past, level=1.0, N=1e9, D=1e10)
     with pytest.raises(js.DataError, match="'residual'"):
         conformal(simulated_fit, past.drop(columns="residual"), N=1e9, D=1e10)
-    with pytest.raises(js.DataError, match="no finite"):
-        conformal(simulated_fit, table(np.full(3, np.nan)), N=1e9, D=1e10)
+    with pytest.raises(js.DataError, match="no past residual"):
+        conformal(simulated_fit, past.iloc[:0], N=1e9, D=1e10)
+
+
+@pytest.mark.parametrize("column", ["distance", "residual"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, "far"])
+@pytest.mark.parametrize("which", [slice(None), slice(1)])
+def test_distances_and_residuals_must_be_finite(simulated_fit, column, wrong, which):
+    past = table(np.linspace(0.01, 0.5, 40), 1.0).astype(object)
+    past.iloc[which, past.columns.get_loc(column)] = wrong
+    with pytest.raises(js.DataError, match=f"{column}' .* must hold finite numbers"):
+        conformal(simulated_fit, past, level=0.9, N=1e9, D=1e10)

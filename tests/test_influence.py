@@ -1,5 +1,7 @@
 """The derivative by a weight is what dropping a run does, and real refits say so too."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -82,6 +84,19 @@ def test_words(effects):
     assert "moves the answer most" in repr(effects)
     assert "To first order, dropping" in effects.sentences[1]
     assert effects._repr_html_().startswith("<p>Run")
+
+
+def test_padding_is_not_counted(simulated_fit):
+    runs, more = simulated_fit.runs, 1.0 + np.arange(4)
+    padded = js.Runs.from_arrays(
+        loss=np.concatenate([runs.loss, more]),
+        weight=np.concatenate([np.ones(60), 0 * more]),
+        **{name: np.concatenate([x, 1e9 * more]) for name, x in runs.inputs.items()},
+    )
+    plain = influence(simulated_fit, "alpha")
+    found = influence(dataclasses.replace(simulated_fit, runs=padded), "alpha")
+    assert found.se == pytest.approx(plain.se, rel=1e-6)
+    assert " of 60 runs" in found.sentences[1]
 
 
 def test_a_stack_is_refused(simulated, key):

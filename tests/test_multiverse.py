@@ -7,11 +7,18 @@ import pandas as pd
 import pytest
 
 import jaxscale as js
-from jaxscale._multiverse import multiverse
-from jaxscale._quantity import optimal_N
+from jaxscale._multiverse import _asked, _Batch, multiverse
+from jaxscale._quantity import Parameter, optimal_N
 from jaxscale._spread import Multiverse
 
 DELTAS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+
+
+@js.law(drop=js.positive(0.1, 1.0), alpha=js.positive(0.1, 1.0))
+def TAKEN(N, *, drop, alpha):  # noqa: N802
+    return drop * N**-alpha
+
+
 # The 240 runs, by delta: A, B, E, alpha, beta as noted from refits in SciPy.
 PRINTED = {
     1e-2: ("538.75", "2905.6", "1.83808", ".35442", ".38154"),
@@ -200,6 +207,62 @@ def test_quantities_and_intervals(simulated, key):
     assert "<table" in found._repr_html_()
 
 
+def test_resamples_without_an_optimum_are_left_out_and_counted(simulated, key, monkeypatch):
+    solve = _Batch.solve
+
+    def lossy(self, weight, starts, width, tick):
+        out = solve(self, weight, starts, width, tick)
+        if starts.shape[1] > 1:
+            return out
+        value, theta = np.array(out.value), np.array(out.theta)
+        # Of the first specification 3 of 20 are lost, of the second all but one.
+        lost = [0, 5, 19, *range(20, 39)]
+        value[lost], theta[lost] = np.inf, np.nan
+        return out._replace(value=value, theta=theta)
+
+    asked = {"key": key, "drop": (0, 1), "restarts": 8, "bootstrap": 20, "quantities": "alpha"}
+    asked["objective"] = js.LogGaussian()
+    whole = multiverse(simulated[0], **asked)
+    assert whole.frame()["failed_share"].tolist() == [0, 0]
+    assert "finite optimum" not in repr(whole)
+    monkeypatch.setattr(_Batch, "solve", lossy)
+    found = multiverse(simulated[0], **asked)
+    table = found.frame()
+    assert table["failed_share"].tolist() == pytest.approx([0.15, 0.95])
+    assert table.loc[0, "alpha_se"] == pytest.approx(whole.frame().loc[0, "alpha_se"], rel=0.5)
+    assert table.loc[0, "alpha_low"] < table.loc[0, "alpha"] < table.loc[0, "alpha_high"]
+    assert table.loc[1, ["alpha_se", "alpha_low", "alpha_high"]].isna().all()
+    assert "2 of 2 specifications have resamples without a finite optimum" in repr(found)
+    assert "(95% at worst)" in repr(found)
+
+
+def test_padding_does_not_widen_the_ranges(simulated):
+    runs, _ = simulated
+    more = 1.0 + np.arange(3)
+    padded = js.Runs.from_arrays(
+        loss=np.concatenate([runs.loss, more]),
+        weight=np.concatenate([np.ones(60), 0 * more]),
+        **{name: np.concatenate([x, 1e20 * more]) for name, x in runs.inputs.items()},
+    )
+    asked = [_asked([js.laws.chinchilla], r, optimal_N(1e21)) for r in (runs, padded)]
+    assert len({q.middle for (one,) in asked for q in one.values()}) == 1
+
+
+def test_quantities_that_only_one_law_has_or_that_are_named_twice(simulated, key):
+    laws = [js.laws.chinchilla, js.laws.kaplan_nd]
+    found = multiverse(
+        simulated[0],
+        key=key,
+        law=laws,
+        objective=js.LogGaussian(),
+        restarts=8,
+        bootstrap=2,
+        quantities=["E", Parameter("E")],
+    )
+    assert found.quantities == ("E",)
+    assert found.frame().set_index("law")["E_se"].isna().tolist() == [False, True]
+
+
 # Spread, by hand.
 
 
@@ -255,6 +318,8 @@ def test_spread_of_a_known_table():
         ({"selection": {"short": np.ones(3, bool)}}, "over the 60 runs"),
         ({"selection": {"few": np.arange(60) < 3}}, "3 runs cannot determine"),
         ({"quantities": "c"}, "has no quantity 'c'"),
+        ({"quantities": []}, "at least one quantity"),
+        ({"law": TAKEN}, "has a column 'drop' already"),
         ({"restarts": 0}, "restarts must be"),
         ({"bootstrap": 1}, "bootstrap 0 or at least 2"),
         ({"level": 95}, "between 0 and 1"),
