@@ -26,7 +26,15 @@ def test_readme_has_two_setup_commands():
     assert len(re.findall(r"```sh\n", (ROOT / "README.md").read_text())) == 2
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def _notebooks():
+    """Every notebook; those that take minutes say so in their metadata and run with the studies."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        about = nbformat.read(path, as_version=4).metadata.get("jaxscale", {})
+        marks = [pytest.mark.slow] if about.get("slow") else []
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", list(_notebooks()))
 def test_notebook_runs(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     for name in notebook.metadata.get("jaxscale", {}).get("needs", ()):  # skips without the rows

@@ -471,3 +471,18 @@ def test_new_pictures_make_their_own_figure(small_draws):
         made.figure.canvas.draw()
         assert len(plt.get_fignums()) == 1
         plt.close(made.figure)
+
+
+def test_draws_are_drawn_as_their_fit_with_bands(simulated_fit, key):
+    draws = js.bootstrap(simulated_fit, n=50, key=key)
+    plain, banded = (
+        js.plot.isoflop(source, budgets=[1e20, 1e21]) for source in (simulated_fit, draws)
+    )
+    assert len(banded.lines) == len(plain.lines)
+    assert len(banded.collections) == len(plain.collections) + 2
+    np.testing.assert_array_equal(
+        js.plot.residuals(draws).lines[1].get_ydata(),
+        js.plot.residuals(simulated_fit).lines[1].get_ydata(),
+    )
+    assert js.plot.restarts(draws).get_title() == js.plot.restarts(simulated_fit).get_title()
+    plt.close("all")

@@ -19,6 +19,7 @@ from jaxscale.plot._style import (
     ORANGE,
     axes,
     color_scale,
+    fit_of,
     log_axis,
     loss_axis,
     name_axis,
@@ -37,17 +38,20 @@ if TYPE_CHECKING:
 _MAD = 1.4826  # standard deviations per median absolute deviation, for a normal distribution
 _OUTSIDE = 4.0
 _MOST_BUDGETS = 8
+_BAND_POINTS = 30
 _LEAST_EXCESS = 1e-12
 
 
-def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes":
+def isoflop(source: Any, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes":
     """Loss over N at constant C = 6 N D: the runs, and the fitted curve of each budget.
 
     The runs are colored by their compute; a diamond marks the minimum of a curve where the runs
-    reach it. For a law in one input: the loss over that input, and the floor E if there is one.
+    reach it; draws add the 90% band of the law. For a law in one input: the loss over that input,
+    and the floor E if there is one.
 
     Args:
-        fit: a fit of one data set, with its runs; a law in N and D, or in one input.
+        source: a fit of one data set, with its runs, or draws around one; a law in N and D, or in
+            one input.
         budgets: budgets of the curves, in FLOPs; default: the common budgets of the runs, or else
             up to 8 typical ones.
 
@@ -59,6 +63,7 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
     Example:
         >>> isoflop(fit, budgets=[1e19, 1e20, 1e21])
     """
+    fit, draws = fit_of(source), as_draws(source)
     inputs, loss, _ = table(fit)
     if len(inputs) == 1:
         return _learning_curve(fit, inputs[fit.law.inputs[0]], loss, axes(ax))
@@ -73,6 +78,10 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
     for i, (budget, lowest) in enumerate(zip(centers, _minima(fit, centers), strict=True)):
         grid, color = _around(N[group == i] if (group == i).any() else N), shades(norm(budget))
         ax.plot(grid, _at_budget(fit, grid, budget), color=color, lw=1.6, zorder=2)
+        if draws is not None:
+            some = grid[:: len(grid) // _BAND_POINTS]
+            band = predict(draws, N=some, D=budget / (6 * some))
+            ax.fill_between(some, band.law_low, band.law_high, color=color, alpha=0.25, lw=0)
         if grid[0] < lowest < grid[-1]:
             mark: dict[str, Any] = {
                 "marker": "D",
@@ -90,14 +99,14 @@ def isoflop(fit: Fit, *, ax: "Axes | None" = None, budgets: Any = None) -> "Axes
     return ax
 
 
-def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None) -> "Axes":
+def residuals(source: Any, *, ax: "Axes | None" = None, against: str | None = None) -> "Axes":
     """100 (log predicted - log observed) of every run, that is percent of the loss.
 
     The band is the median plus or minus one robust spread (1.4826 times the median absolute
     deviation). Runs more than four spreads away are ringed, the worst with their row number.
 
     Args:
-        fit: a fit of one data set, with its runs.
+        source: a fit of one data set, with its runs, or draws around one.
         against: ``"predicted"``, ``"C"`` (for 6 N D) or an input of the law; default C for a law
             with N and D, else the predicted loss.
 
@@ -107,6 +116,7 @@ def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None)
     Example:
         >>> residuals(fit, against="N")
     """
+    fit = fit_of(source)
     inputs, loss, rows = table(fit)
     predicted = np.asarray(predict(fit, **inputs).mean)
     choices = {"predicted": predicted, **inputs}
@@ -135,14 +145,14 @@ def residuals(fit: Fit, *, ax: "Axes | None" = None, against: str | None = None)
     return ax
 
 
-def restarts(fit: Fit, *, ax: "Axes | None" = None) -> "Axes":
+def restarts(source: Any, *, ax: "Axes | None" = None) -> "Axes":
     """Share of the restarts whose objective ends within a relative excess over the best.
 
     The dashed line is the tolerance to which a restart counts as having reached the optimum. The
     other optima are named by the terms of the law that vanish there.
 
     Args:
-        fit: a fit of one data set; the runs are not needed.
+        source: a fit of one data set, or draws around one; the runs are not needed.
 
     Raises:
         DataError: for a stack.
@@ -150,7 +160,7 @@ def restarts(fit: Fit, *, ax: "Axes | None" = None) -> "Axes":
     Example:
         >>> restarts(fit)
     """
-    found, ax = single(fit).restarts, axes(ax)
+    found, ax = single(fit_of(source)).restarts, axes(ax)
     scale = abs(found.best) or 1.0
     finite = np.asarray(found.value)[np.isfinite(found.value)]
     excess = np.maximum((finite - found.best) / scale, _LEAST_EXCESS)
@@ -190,8 +200,7 @@ def summary(source: Any, *, title: str | None = None) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    draws = as_draws(source)
-    fit = source if draws is None else draws.fit
+    fit = fit_of(source)
     inputs = table(fit)[0]
     figure = Figure(figsize=(32 / 3, 8), dpi=150)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)

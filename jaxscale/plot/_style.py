@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxscale._draws import as_draws
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
 
@@ -29,6 +30,12 @@ LABELS = {
 DOTS: dict[str, Any] = {"ls": "none", "marker": "o", "mew": 0, "color": BLUE, "alpha": 0.75}
 _MULTIPLES = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(10, 100) / 10))
 _MOST_NAMED = 8
+
+
+def fit_of(source: Any) -> Fit:
+    """The fit itself, or the one that draws were made around."""
+    draws = as_draws(source)
+    return source if draws is None else draws.fit
 
 
 def single(fit: Fit) -> Fit:
