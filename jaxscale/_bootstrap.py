@@ -48,7 +48,7 @@ def bootstrap(
     - ``"pairs"`` draws runs with replacement (as weights 0, 1, 2 ...); with `by`, whole clusters.
     - ``"wild"`` multiplies each residual, divided by sqrt(1 - leverage), by one of Webb's six
       random weights; with `by`, one weight for all runs of a cluster. Not for a quantile; for a
-      median, such as a sharp Huber loss, its errors come out about 7% too small.
+      median, such as a sharp Huber loss, theory makes its errors 7% too small.
     - ``"residual"`` draws residuals with replacement, as if all runs had the same noise.
     - ``"parametric"`` draws residuals from the noise model of the objective.
 

@@ -17,11 +17,8 @@ from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._polish import polish
 from jaxscale._predict import is_traced
-from jaxscale._refit import single_fit
+from jaxscale._refit import MAX_STEPS, WARM_WIDTH, single_fit
 from jaxscale._runs import Runs
-
-_MAX_STEPS = 300
-_WARM_WIDTH = 0.02
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -31,13 +28,13 @@ def optimum_near(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
     Differentiable by the objective and the rows, to any order, not by `theta`:
     ``d theta = -H^-1 d gradient``, with the gradient's change at a fixed theta.
     """
-    optimizer = levenberg_marquardt(first_width=_WARM_WIDTH)
+    optimizer = levenberg_marquardt(first_width=WARM_WIDTH)
     unit = 1.0 if objective.log else jnp.exp(rows.log_loss_ref)
     equations = functools.partial(normal_equations, law, objective)
 
     def going(carry: Any) -> Any:
         _, state, steps = carry
-        return ~state.converged & (steps < _MAX_STEPS)
+        return ~state.converged & (steps < MAX_STEPS)
 
     def step(carry: Any) -> Any:
         at, state, steps = carry

@@ -19,7 +19,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law, physical_params
 from jaxscale._objective import LogStudentT, Objective
 from jaxscale._quantity import Quantity, at_free, from_interval_scale, resolve, resolve_all
-from jaxscale._refit import fit_rows, single_fit, warn_float32
+from jaxscale._refit import fit_rows, inflation, single_fit, warn_float32
 
 Covariance = Literal["hessian", "sandwich", "HC0", "HC1", "HC2", "HC3", "cluster", "CR1", "CR3"]
 _KINDS = ("hessian", "HC0", "HC1", "HC2", "HC3", "CR1", "CR3")
@@ -225,7 +225,7 @@ def laplace(
             fit=fit,
             method=f"Laplace ({_described(kind, by)})",
             params=physical,
-            scale=np.full(draws, scale * np.sqrt(n / (n - p))),
+            scale=np.full(draws, scale * inflation(fit)),
             notes=_notes(kind, groups),
         ),
     )

@@ -23,13 +23,13 @@ from jaxscale._problem import Problem
 from jaxscale._progress import progress
 from jaxscale._quantity import Derived, Parameter, Quantity, evaluate, resolve, resolve_all
 from jaxscale._reference import log_references, reference_rows
-from jaxscale._refit import _MAX_STEPS, _WARM_WIDTH
+from jaxscale._refit import MAX_STEPS, WARM_WIDTH
 from jaxscale._runs import Runs
 from jaxscale._spread import CHOICES, Multiverse
 from jaxscale._starts import sobol
 from jaxscale.laws import chinchilla
 
-_STOPPING = _driver.Stopping(_MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+_STOPPING = _driver.Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 _COLD_WIDTH = 1.0  # to which a sharp loss is smoothed first, far from an optimum
 _RESULTS = ("runs", "value", "hit_share", "converged", "failed_share")
 
@@ -212,7 +212,7 @@ def _intervals(
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
     weight = np.concatenate([_resampled(s.weight, resamples, rng) for _, s in batch.specs])
     starts = np.repeat(theta, resamples, axis=0)[:, None]
-    out = batch.solve(weight, starts, _WARM_WIDTH, tick)
+    out = batch.solve(weight, starts, WARM_WIDTH, tick)
     shape = (len(batch.specs), resamples)
     values = batch.values(out.theta[:, 0]).reshape(*shape, len(batch.asked))
     kept = np.isfinite(out.value[:, 0]).reshape(shape)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxscale._curvature import full
 from jaxscale._evaluate import Smoothing, normal_equations, value_function
 from jaxscale._fit import Fit
 from jaxscale._law import Law
@@ -237,10 +238,8 @@ def _shape(
     """Value, valley direction per unit and rough curvature of each profile at the optimum."""
     width = objective.width
     seen = normal_equations(law, objective, theta, Smoothing(width, width, 1.0), rows)
-    p = theta.size
-    lower = {(i, j): seen.hessian[i * (i + 1) // 2 + j] for i in range(p) for j in range(i + 1)}
-    hessian = jnp.array([[lower[max(i, j), min(i, j)] for j in range(p)] for i in range(p)])
-    ridge = 1e-9 * jnp.diag(hessian).mean() * jnp.eye(p)
+    hessian = full(seen.hessian, theta.size)
+    ridge = 1e-9 * jnp.diag(hessian).mean() * jnp.eye(theta.size)
 
     def values(at: Any) -> Any:
         return at_free(law, quantities, at, log_refs)

@@ -22,9 +22,9 @@ from jaxscale._problem import Penalty, Problem
 from jaxscale._reference import reference_rows
 from jaxscale._runs import Runs
 
-_MAX_STEPS = 300
+MAX_STEPS = 300
 # Near the optimum a little smoothing is enough to step across the kinks of a sharp Huber loss.
-_WARM_WIDTH = 0.02
+WARM_WIDTH = 0.02
 
 
 class Refits(NamedTuple):
@@ -126,8 +126,8 @@ def refit_sets(
         sets = max(len(x) for x in (rows.weight, rows.loss) if x.ndim == 2)
         starts = np.broadcast_to(np.asarray(fit.free), (sets, 1, len(fit.law.params)))
     starts = np.asarray(starts, rows.loss.dtype)
-    optimizer = levenberg_marquardt(first_width=1.0 if cold else _WARM_WIDTH)
-    stopping = _driver.Stopping(_MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+    optimizer = levenberg_marquardt(first_width=1.0 if cold else WARM_WIDTH)
+    stopping = _driver.Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
     out = _driver.run(problem, starts, optimizer, stopping, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     best = value.argmin(axis=1)
