@@ -1,156 +1,89 @@
 """sample(): draws from the posterior of a fitted law, with a verdict on the sampler."""
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-import arviz_base
-import arviz_stats
 import jax
 import jax.numpy as jnp
-import numpy as np
-import numpyro.distributions as dist
-import pandas as pd
-from numpyro.infer import MCMC, NUTS, init_to_value
 
 import jaxscale as js
-from bayes._model import model
+from bayes._diagnose import sampler_verdict
+from bayes._many import sample_many
+from bayes._model import Model, model, site_values
+from bayes._posterior import Posterior
+from bayes._target import lanes_of
 
-_MOST_RHAT = 1.01
-_LEAST_ESS = 400
-
-
-@dataclasses.dataclass(frozen=True)
-class Posterior:
-    """Draws from a posterior.
-
-    Attributes:
-        fit: the fit that it belongs to.
-        params: draws in the user's units by parameter, each of shape (draws,).
-        scale: draws of the noise scale, shape (draws,).
-        data: ArviZ DataTree with the groups ``posterior`` and ``sample_stats``.
-        verdict: whether the sampler can be trusted, in words.
-        ok: whether it passed its checks.
-    """
-
-    fit: js.Fit
-    params: dict[str, np.ndarray]
-    scale: np.ndarray
-    data: Any
-    verdict: str
-    ok: bool
-
-    @property
-    def draws(self) -> js.Draws:
-        """The draws as `predict`, `allocate`, `intervals` and the plots take them.
-
-        A sampler that failed its checks says so in their notes.
-        """
-        return js.Draws(
-            fit=self.fit,
-            method="posterior (NUTS)",
-            params=self.params,
-            scale=self.scale,
-            center="median",
-            notes=() if self.ok else (self.verdict,),
-        )
-
-    def frame(self, level: float = 0.9) -> pd.DataFrame:
-        """Mean, median and equal-tailed interval of every parameter and derived quantity."""
-        derived = {name: np.asarray(fn(**self.params)) for name, fn in self.fit.law.derived}
-        tail = (1 - level) / 2
-        rows = [
-            {
-                "quantity": name,
-                "mean": draws.mean(),
-                "median": np.median(draws),
-                "low": np.quantile(draws, tail),
-                "high": np.quantile(draws, 1 - tail),
-            }
-            for name, draws in {**self.params, **derived}.items()
-        ]
-        return pd.DataFrame(rows)
-
-    def __repr__(self) -> str:
-        table = self.frame().to_string(index=False, float_format=lambda x: f"{x:.6g}")
-        return f"{self.fit.law.name}, posterior (90% intervals)\n{table}\n{self.verdict}"
+_RESTARTS = 256
 
 
 def sample(
-    fit: js.Fit,
+    source: js.Fit | js.Law | Model,
+    runs: js.Runs | None = None,
     *,
     key: jax.Array,
     draws: int = 1000,
-    warmup: int = 1000,
+    warmup: int = 500,
     chains: int = 4,
-    priors: Mapping[str, dist.Distribution] | None = None,
+    target_accept: float = 0.95,
+    show_progress: bool | None = None,
+    **options: Any,
 ) -> Posterior:
-    """Sample the posterior of a fitted law with NUTS, all chains at once, started at the fit.
+    """Sample the posterior of a law with NUTS, all chains at once.
+
+    The chains start around the fit and move in the coordinates of its Laplace covariance, which the
+    warmup refines by a dense mass matrix; chains are spread over the devices if there are several.
 
     Args:
-        fit: a fit of one data set, with its runs.
+        source: a fit of one data set, with its runs; a law, together with `runs`, which is fitted
+            first; or a `model`.
+        runs: the runs, for a law.
         key: JAX random key.
         draws, warmup: per chain.
-        chains: number of chains, run side by side by `vmap`.
-        priors: see `bayes.model`.
+        chains: number of chains.
+        target_accept: acceptance probability that the step size is tuned to.
+        show_progress: bar on standard error after two seconds; None shows it on a terminal.
+        **options: what `model` takes: likelihood, priors, scale_by, effects, outliers,
+            input_error.
 
-    Source: Hoffman & Gelman 2014 (NUTS); Vehtari et al. 2021 (R-hat, ESS).
+    Raises:
+        DataError: for a stack, a fit without runs, or an option that does not apply.
+
+    Source: Hoffman & Gelman 2014 (NUTS); Vehtari et al. 2021 (R-hat, ESS); Betancourt 2016
+    (E-BFMI).
 
     Example:
-        >>> bayes.sample(fit, key=jax.random.key(0)).frame()
+        >>> sample(fit, likelihood=StudentT(), effects={"model": "N"}, key=jax.random.key(0))
     """
-    target = model(fit, priors)
-    start = {f"free_{name}": jnp.asarray(fit.free[i]) for i, name in enumerate(fit.law.names)}
-    start["scale"] = jnp.asarray(fit.noise_scale())
-    kernel = NUTS(
-        target,
-        dense_mass=True,
-        target_accept_prob=0.9,
-        init_strategy=init_to_value(values=start),
-    )
-    mcmc = MCMC(
-        kernel,
-        num_warmup=warmup,
-        num_samples=draws,
-        num_chains=chains,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    mcmc.run(key, extra_fields=("diverging", "energy", "num_steps"))
-    sites = mcmc.get_samples(group_by_chain=True)
-    kept = {name: np.asarray(sites[name]) for name in (*fit.law.names, "scale")}
-    stats = {k: np.asarray(v) for k, v in mcmc.get_extra_fields(group_by_chain=True).items()}
-    data = arviz_base.from_dict({"posterior": kept, "sample_stats": stats})
-    verdict, ok = _judge(data, int(stats["diverging"].sum()))
-    flat = {name: values.reshape(-1) for name, values in kept.items()}
-    return Posterior(
-        fit=fit,
-        params={name: flat[name] for name in fit.law.names},
-        scale=flat["scale"],
-        data=data,
-        verdict=verdict,
-        ok=ok,
-    )
+    if chains < 1 or draws < 4 or warmup < 1:
+        raise js.DataError("sampling needs at least 1 chain, 4 draws and 1 step of warmup")
+    made = as_model(source, runs, key, options)
+    first, second = jax.random.split(key)
+    with js.progress(f"sampling {made.law.name}", chains * (draws + warmup), show_progress) as tick:
+        found = sample_many(
+            made.law,
+            lanes_of(made.table, 1),
+            jnp.asarray(made.fit.free, float)[None],
+            first,
+            chains=chains,
+            warmup=warmup,
+            draws=draws,
+            accept=target_accept,
+            tick=tick,
+        )
+    u, stats = jax.tree.map(lambda x: x[0], tuple(found))
+    values = site_values(made, u)
+    return Posterior(made, u, stats, "NUTS", sampler_verdict(made, values, stats), second)
 
 
-def _judge(data: Any, divergences: int) -> tuple[str, bool]:
-    rhat = max(float(x) for x in arviz_stats.rhat(data).data_vars.values())
-    ess = min(
-        float(x)
-        for method in ("bulk", "tail")
-        for x in arviz_stats.ess(data, method=method).data_vars.values()
-    )
-    numbers = (
-        f"R-hat at most {rhat:.3f}, effective draws at least {ess:,.0f}, {divergences} divergent"
-    )
-    problems = []
-    if not rhat <= _MOST_RHAT:
-        problems.append("the chains have not mixed")
-    if not ess >= _LEAST_ESS:
-        problems.append("there are too few effective draws")
-    if divergences:
-        problems.append("the sampler diverged")
-    if problems:
-        advice = "sample longer, or use stronger priors"
-        return f"Do not use these draws: {' and '.join(problems)} ({numbers}); {advice}.", False
-    return f"The sampler passed its checks: {numbers}.", True
+def as_model(source: Any, runs: js.Runs | None, key: jax.Array, options: dict[str, Any]) -> Model:
+    """The model of whatever `sample` was given."""
+    if isinstance(source, Model):
+        if options or runs is not None:
+            raise js.DataError("this is a model already: give its options to bayes.model(...)")
+        return source
+    if isinstance(source, js.Law):
+        if runs is None:
+            raise js.DataError("a law needs its runs: bayes.sample(law, runs, key=key)")
+        source = js.fit(source, runs, restarts=_RESTARTS, key=key, show_progress=False)
+    elif runs is not None:
+        raise js.DataError("runs= goes with a law; a fit has its own runs")
+    return model(source, **options)

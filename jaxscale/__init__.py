@@ -12,7 +12,7 @@ from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
-from jaxscale._clusters import ICC as ICC, icc as icc
+from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
 from jaxscale._conformal import (
     conformal as conformal,
     extrapolation_residuals as extrapolation_residuals,
@@ -29,6 +29,7 @@ from jaxscale._errors import (
 from jaxscale._fit import Fit as Fit, fit as fit
 from jaxscale._implicit import refit as refit
 from jaxscale._influence import Influence as Influence, influence as influence
+from jaxscale._interval_method import IntervalMethod as IntervalMethod
 from jaxscale._intervals import Intervals as Intervals, intervals as intervals
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Law as Law, law as law
@@ -59,6 +60,7 @@ from jaxscale._profile import (
     profile2d as profile2d,
     profiles as profiles,
 )
+from jaxscale._progress import progress as progress
 from jaxscale._quantity import (
     Quantity as Quantity,
     loss_at as loss_at,
@@ -66,10 +68,11 @@ from jaxscale._quantity import (
     optimal_N as optimal_N,
 )
 from jaxscale._restarts import Restarts as Restarts
+from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
 from jaxscale._save import load as load, save as save
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
-from jaxscale._verdict import Verdict as Verdict
+from jaxscale._verdict import Finding as Finding, Verdict as Verdict
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxscale._bands import finite_draws
 from jaxscale._draws import Draws, as_draws, tails
-from jaxscale._errors import DataError, LawError
+from jaxscale._errors import DataError, FitError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
 from jaxscale._optimum import log_tokens, optima, optimum
@@ -66,7 +66,12 @@ class Frontier:
 
 
 def allocate(
-    source: Any, *, flop: Any, cost: FlopFunction = six_nd, level: float = 0.9
+    source: Any,
+    *,
+    flop: Any,
+    cost: FlopFunction = six_nd,
+    level: float = 0.9,
+    force: bool = False,
 ) -> Frontier:
     """Model size and tokens that minimize the predicted loss at a fixed training cost.
 
@@ -81,8 +86,10 @@ def allocate(
         cost: ``cost(N, D)`` in FLOPs, increasing in D, such as `flops.six_nd` or a function of
             your own that knows the shape of a model of N parameters.
         level: probability content of the bands, which are equal-tailed quantiles over the draws.
+        force: go on with draws that are in doubt (`Draws.doubt`); the notes then say so first.
 
     Raises:
+        FitError: for draws that are in doubt, without `force`.
         LawError: if the law is not one in N and D, or if the loss has no minimum along the budget
             inside nine decades around the models seen: at the estimate, or for half of the draws.
 
@@ -97,6 +104,7 @@ def allocate(
     budget = jnp.asarray(flop, float)
     _refuse_bad_budget(budget)
     if draws is not None:
+        _refuse_doubt(draws, force)
         return _with_bands(draws, budget, cost, level)
     N, D = optimum(fit.law, _middle(fit), fit.params, budget, cost)
     _refuse_no_minimum(fit.law, fit, budget, N, D)
@@ -140,7 +148,8 @@ def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> 
         },
         level=level,
         ranges=draws.ranges,
-        notes=(*note, *there.notes),
+        # Doubt comes first, and prediction says it, too.
+        notes=tuple(dict.fromkeys(filter(None, (draws.doubt, *note, *there.notes)))),
     )
 
 
@@ -164,6 +173,11 @@ def _conditional_note(sizes: np.ndarray, budget: Any) -> tuple[str, ...]:
         f"For {worst:.2%} of the draws there is no compute-optimal size {at}; the bands of N and D "
         "leave them out, so they hold only if there is one.",
     )
+
+
+def _refuse_doubt(draws: Draws, force: bool) -> None:
+    if draws.doubt and not force:
+        raise FitError(f"{draws.doubt.rstrip('.')}; pass force=True to allocate all the same")
 
 
 def _refuse_other_laws(fit: Fit) -> None:

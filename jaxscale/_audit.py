@@ -41,11 +41,11 @@ class Audit:
     def frame(self) -> pd.DataFrame:
         """One row per claimed interval.
 
-        Columns: quantity; claimed_low, claimed_high; own estimate, se (delta method), low and high
-        (quantiles of the draws); ratio, own width over claimed width; runs_delta and
-        runs_percentile, how many runs like these the claimed width would need by either own
-        width; inside, whether the own estimate lies in the claimed interval; share_inside, how
-        many of the draws do.
+        Columns: quantity; claimed_low, claimed_high; own estimate (of a posterior, the median), se
+        (delta method), low and high (quantiles of the draws); ratio, own width over claimed width;
+        runs_delta and runs_percentile, how many runs like these the claimed width would need by
+        either own width; inside, whether the own estimate lies in the claimed interval;
+        share_inside, how many of the draws do: of a posterior, the probability that the truth does.
         """
         return self.claims.copy()
 
@@ -54,7 +54,8 @@ class Audit:
         """The findings in plain English."""
         about = [text for row in self.claims.to_dict("records") for text in self._about(row)]
         verdict = self.draws.verdict
-        warning = () if verdict.ok else (f"Mind the fit: {verdict}",)
+        warning = [] if verdict.ok else [f"Mind the fit: {verdict}"]
+        warning += [f"Mind the draws: {self.draws.doubt}"] if self.draws.doubt else []
         return (*about, *(self.point.sentences if self.point else ()), *warning)
 
     def _about(self, row: dict[str, Any]) -> list[str]:
@@ -78,10 +79,26 @@ class Audit:
             verdict = f"{claim} cannot be judged: the draws give no interval"
         else:
             verdict = f"{claim} is about as wide as these {n} runs support"
+        own = self._probability(row) if self.draws.center == "median" else self._share(row)
+        return [f"{verdict}.", f"{own} ({self.draws.method})."]
+
+    def _share(self, row: dict[str, Any]) -> str:
         share = row["share_inside"] if row["inside"] else 1 - row["share_inside"]
         where = f"{'inside' if row['inside'] else 'outside'} it, and so do {100 * share:.4g}%"
-        own = f"The estimate from these runs, {row['estimate']:.4g}, lies {where} of the draws"
-        return [f"{verdict}.", f"{own} ({self.draws.method})."]
+        return f"The estimate from these runs, {row['estimate']:.4g}, lies {where} of the draws"
+
+    def _probability(self, row: dict[str, Any]) -> str:
+        """Draws of a posterior count as probability, but not below what one of them is worth."""
+        share, least = row["share_inside"], 1 / len(self.draws)
+        worth = f"{100 * share:.4g}%"
+        if share < least:
+            worth = f"below {100 * least:.2g}%"
+        elif share > 1 - least:
+            worth = f"above {100 * (1 - least):.5g}%"
+        return (
+            f"The posterior probability that the true {row['quantity']} lies in the claimed "
+            f"interval is {worth}; its posterior median is {row['estimate']:.4g}"
+        )
 
     def __repr__(self) -> str:
         tables = [self.claims] if len(self.claims) else []

@@ -9,11 +9,10 @@ import numpy as np
 from jaxscale._draws import Draws, tails
 from jaxscale._errors import LawError
 from jaxscale._law import Law
-from jaxscale._objective import Objective
+from jaxscale._run_noise import RunNoise
 
 _CHUNK = 2**21  # predicted losses held at once
 _CLOSE, _MOST_STEPS = 1e-10, 80
-_NO_NOISE = 1e-30  # a scale for fits without residuals
 
 
 class Bands(NamedTuple):
@@ -41,40 +40,37 @@ class _Root(NamedTuple):
     count: Any
 
 
-def finite_draws(draws: Draws) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[str, ...]]:
-    """Parameters and noise scales of the finite draws, and a note if some are not.
+def finite_draws(draws: Draws) -> tuple[dict[str, np.ndarray], RunNoise, tuple[str, ...]]:
+    """Parameters and noise of the finite draws, and a note if some are not.
 
     Raises:
         LawError: if fewer than half of the draws are finite.
     """
-    columns = np.stack([*draws.params.values(), draws.scale])
-    finite = np.isfinite(columns).all(axis=0)
+    members = [x for x in jax.tree.leaves(draws.run_noise) if np.ndim(x)]
+    columns = [np.asarray(x).reshape(len(draws), -1) for x in (*draws.params.values(), *members)]
+    finite = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
     lost = int((~finite).sum())
     if 2 * lost > len(finite):
         raise LawError(f"{lost:,} of {len(finite):,} draws are not finite; make them anew")
     note = (f"{lost:,} of {len(finite):,} draws are not finite and were left out.",) if lost else ()
     params = {name: np.asarray(values)[finite] for name, values in draws.params.items()}
-    return params, np.asarray(draws.scale)[finite], note
+    noise = jax.tree.map(lambda x: np.asarray(x)[finite] if np.ndim(x) else x, draws.run_noise)
+    return params, noise, note
 
 
 def bands(draws: Draws, inputs: dict[str, Any], level: float) -> tuple[Bands, tuple[str, ...]]:
     """Equal-tailed bands at inputs of shape (points,), and what to know about them.
 
     The band of the law holds quantiles of the law over the draws. The band of a run holds
-    quantiles of the mixture, over the draws, of the law plus the noise of the objective.
+    quantiles of the mixture, over the draws, of the law plus the noise of a run.
 
     Raises:
         LawError: if half of the draws give no finite loss at some point.
     """
-    params, scale, notes = finite_draws(draws)
-    scale = np.maximum(scale, _NO_NOISE)
+    params, noise, notes = finite_draws(draws)
     ends = np.array(tails(level))
-    # A run lies at prediction - residual, so that its low end has a high residual.
-    shifts = -np.asarray(draws.objective.ppf(jnp.asarray(1 - ends)[:, None], jnp.asarray(scale)))
     points = tuple(jnp.asarray(inputs[name], float) for name in draws.law.inputs)
-    law, run, median, usable = _bands(
-        draws.law, draws.objective, params, scale, shifts, points, ends
-    )
+    law, run, median, usable = _bands(draws.law, noise, params, points, ends)
     found = Bands(np.asarray(law).T, np.asarray(run).T, np.asarray(median), np.asarray(usable))
     least = float(found.usable.min(initial=1.0))
     if least <= 0.5:
@@ -85,39 +81,39 @@ def bands(draws: Draws, inputs: dict[str, Any], level: float) -> tuple[Bands, tu
 
 
 @jax.jit(static_argnames="law")
-def _bands(
-    law: Law, objective: Objective, params: Any, scale: Any, shifts: Any, points: Any, ends: Any
-) -> Any:
+def _bands(law: Law, noise: RunNoise, params: Any, points: Any, ends: Any) -> Any:
     def at(point: tuple[Any, ...]) -> Any:
         predicted = jax.vmap(lambda p: law.fn(*point, **p))(params)
-        usable = jnp.isfinite(predicted) & ((predicted > 0) | (not objective.log))
+        usable = jnp.isfinite(predicted) & ((predicted > 0) | (not noise.log))
         predicted = jnp.where(usable, predicted, jnp.nan)
         low, middle, high = jnp.nanquantile(predicted, jnp.array([ends[0], 0.5, ends[1]]))
-        center = jnp.log(predicted) if objective.log else predicted
-        run = _mixture_quantiles(objective, center, scale, shifts, ends, usable)
-        run = jnp.exp(run) if objective.log else run
+        inputs = dict(zip(law.inputs, point, strict=True))
+        run = _mixture_quantiles(noise, predicted, inputs, ends, usable)
+        run = jnp.exp(run) if noise.log else run
         return jnp.stack([low, high]), run, middle, usable.mean()
 
-    size = max(1, _CHUNK // len(scale))
+    size = max(1, _CHUNK // len(params[law.names[0]]))
     return jax.lax.map(at, points, batch_size=size)
 
 
 def _mixture_quantiles(
-    objective: Objective, center: Any, scale: Any, shifts: Any, ends: Any, usable: Any
+    noise: RunNoise, predicted: Any, inputs: dict[str, Any], ends: Any, usable: Any
 ) -> Any:
-    """Quantiles of the mixture of center - noise over the draws, shape (2,).
+    """Quantiles of the mixture of law - noise over the draws, shape (2,), of logs if `noise.log`.
 
     They lie between the least and the greatest of the quantiles of its members. The root is found
     by false position (the Illinois rule), with a bisection in every third step against long flat
     tails, until the distribution function is met to 1e-10.
     """
-    members = center + shifts
-    reach = (jnp.nanmin(members, axis=1), jnp.nanmax(members, axis=1))
+    center = jnp.log(predicted) if noise.log else predicted
+    # A run lies at law - residual, so that its low end has a high residual.
+    low, high = noise.bracket(1 - ends[:, None], predicted, inputs)
+    reach = (jnp.nanmin(center - high, axis=1), jnp.nanmax(center - low, axis=1))
     share = jnp.where(usable, 1 / usable.sum(), 0)
     close = max(_CLOSE, 64 * float(jnp.finfo(center.dtype).eps))
 
     def excess(at: Any) -> Any:
-        beyond = 1 - objective.cdf(center - at[:, None], scale)
+        beyond = 1 - noise.cdf(center - at[:, None], predicted, inputs)
         return jnp.where(usable, beyond, 0) @ share - ends
 
     def step(state: _Root) -> _Root:

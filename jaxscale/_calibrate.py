@@ -22,6 +22,13 @@ from jaxscale._draws import tails
 from jaxscale._errors import DataError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
+from jaxscale._interval_method import (
+    MOST_TABLES,
+    IntervalMethod,
+    method_key,
+    quantile_ends,
+    split_methods,
+)
 from jaxscale._law import Law
 from jaxscale._objective import LogStudentT, Objective
 from jaxscale._profile import held_deviance
@@ -34,6 +41,7 @@ from jaxscale._simulate import Noise, Simulator, simulator
 METHODS = ("hessian", "HC1", "HC3", "cluster", "pairs", "cluster pairs", "profile")
 _WALD = ("hessian", "HC1", "HC3", "cluster")
 _CLUSTERED = ("cluster", "cluster pairs")
+_BOOTSTRAPS = ("pairs", "cluster pairs")
 # Refits, and their runs, in flight at once: this bounds the memory of a study of any size.
 _MOST_REFITS = 10_000
 _MOST_CELLS = 10_000_000
@@ -101,7 +109,7 @@ def calibrate(
     fit: Fit,
     *,
     key: jax.Array,
-    methods: Iterable[str] = ("hessian", "HC1", "pairs"),
+    methods: Iterable[str | IntervalMethod] = ("hessian", "HC1", "pairs"),
     quantities: Any = None,
     levels: Iterable[float] = (0.8, 0.95),
     sims: int = 200,
@@ -122,7 +130,8 @@ def calibrate(
         key: JAX random key.
         methods: some of ``"hessian"``, ``"HC1"``, ``"HC3"``, ``"cluster"`` (delta-method intervals
             from those covariances), ``"pairs"``, ``"cluster pairs"`` (percentile bootstraps) and
-            ``"profile"``.
+            ``"profile"``; and methods of your own, such as a posterior, see `IntervalMethod`,
+            whose equal-tailed intervals are formed from the draws that they give.
         quantities: names or `Quantity` objects; default every parameter and derived quantity.
         levels: nominal levels.
         sims: number of simulated tables. The Monte Carlo error of a coverage near 95% is 1.5
@@ -136,16 +145,14 @@ def calibrate(
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
     Raises:
-        DataError: for an unknown method, clusters that are missing, or a checkpoint of another
-            study.
+        DataError: for an unknown method, two of one name, draws of the wrong shape, clusters that
+            are missing, or a checkpoint of another study.
 
     Example:
         >>> calibrate(fit, noise="clustered", by="N", methods=["pairs", "cluster"], key=key)
     """
-    methods, levels = tuple(dict.fromkeys(methods)), tuple(dict.fromkeys(levels))
-    unknown = [m for m in methods if m not in METHODS]
-    if unknown or not methods:
-        raise DataError(f"methods are {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
+    names, own = split_methods(methods, METHODS)
+    levels = tuple(dict.fromkeys(levels))
     for level in levels:
         tails(level)
     if sims < 1 or resamples < 2:
@@ -153,12 +160,14 @@ def calibrate(
     study = _Study(
         fit=fit,
         chosen=resolve_all(fit, quantities),
-        methods=methods,
+        methods=names,
+        own=own,
         levels=levels,
         resamples=resamples,
         source=simulator(fit, noise, by=by, icc=icc),
-        codes=_needed_codes(fit, methods, by),
+        codes=_needed_codes(fit, names, by),
         key=key,
+        sims=sims,
     )
     results = _run(study, sims, checkpoint, show_progress)
     return Calibration(fit, study.source.sentence, sims, resamples, _table(study, *results))
@@ -177,11 +186,13 @@ class _Study:
     fit: Fit
     chosen: tuple[Quantity, ...]
     methods: tuple[str, ...]
+    own: dict[str, IntervalMethod]
     levels: tuple[float, ...]
     resamples: int
     source: Simulator
     codes: np.ndarray | None
     key: jax.Array
+    sims: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -190,15 +201,18 @@ class _Study:
     @property
     def chunk(self) -> int:
         """Tables simulated at once."""
-        bootstraps = any("pairs" in method for method in self.methods)
+        bootstraps = any(method in _BOOTSTRAPS for method in self.methods)
         each = self.resamples if bootstraps else len(self.chosen)
         runs = len(single_fit(self.fit))
-        return max(1, min(_MOST_REFITS, _MOST_CELLS // runs, 64 * each) // each)
+        most = max(1, min(_MOST_REFITS, _MOST_CELLS // runs, 64 * each) // each)
+        # One's own methods may be slow: no tables beyond those asked for.
+        return min(most, MOST_TABLES, self.sims) if self.own else most
 
     @property
     def refits_per_table(self) -> int:
-        bootstraps = sum("pairs" in method for method in self.methods)
-        return 1 + bootstraps * self.resamples + ("profile" in self.methods) * len(self.chosen)
+        bootstraps = sum(method in _BOOTSTRAPS for method in self.methods)
+        profiles = len(self.chosen) if "profile" in self.methods else 0
+        return 1 + bootstraps * self.resamples + profiles + len(self.own)
 
     def digest(self) -> str:
         """What a checkpoint must agree with."""
@@ -212,20 +226,30 @@ class _Study:
 
     def simulate(self, first: int, tick: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
         """One chunk of tables: covered (NaN if undecided) and width, (tables, *shape)."""
-        table_key, method_key = jax.random.split(self.key)
+        table_key, common_key = jax.random.split(self.key)
         keys = [jax.random.fold_in(table_key, first + i) for i in range(self.chunk)]
         loss = np.stack([self.source.losses(key) for key in keys])
         truth = _at(self.fit, self.chosen, np.asarray(self.fit.free)[None])[0]
         found = refit_sets(self.fit, loss=loss, tick=tick)
         covered, width = [], []
         for method in self.methods:
-            key = jax.random.fold_in(jax.random.fold_in(method_key, METHODS.index(method)), first)
+            key = (
+                method_key(common_key, method)
+                if method in self.own
+                else jax.random.fold_in(common_key, METHODS.index(method))
+            )
+            key = jax.random.fold_in(key, first)
             if method == "profile":
                 inside = self._profile(loss, found, truth, tick)
                 covered.append(inside)
                 width.append(np.full(inside.shape, np.nan))
                 continue
-            if method in _WALD:
+            if method in self.own:
+                low, high = quantile_ends(
+                    self.own[method], self.fit, self.chosen, self.levels, loss, key
+                )
+                tick(len(loss))
+            elif method in _WALD:
                 low, high = self._wald(loss, found, method)
             else:
                 low, high = self._percentiles(loss, found, method, key, tick)

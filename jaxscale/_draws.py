@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -11,6 +12,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law
 from jaxscale._objective import Objective
 from jaxscale._quantity import Quantity, evaluate, resolve_all
+from jaxscale._run_noise import ObjectiveNoise, RunNoise
 from jaxscale._runs import Runs
 from jaxscale._verdict import Verdict
 
@@ -29,6 +31,10 @@ class Draws:
         value: objective that each draw minimizes (of a bootstrap), shape (draws,), or None.
         failed: how many draws were lost, for example because a resample had no finite optimum.
         notes: what to know before using them.
+        noise: distribution of a new run around the law, with a member for every draw; None stands
+            for the noise model of the objective with `scale`, see `run_noise`.
+        doubt: why they must not drive a decision, in one sentence, such as a sampler that failed
+            its checks; empty if nothing is known against them.
     """
 
     fit: Fit
@@ -39,10 +45,18 @@ class Draws:
     value: np.ndarray | None = None
     failed: int = 0
     notes: tuple[str, ...] = ()
+    noise: RunNoise | None = None
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         if self.fit.sets is not None:
             raise DataError(f"choose one data set first, such as fit[{self.fit.sets[0]!r}]")
+        for leaf in jax.tree.leaves(self.noise):
+            if np.ndim(leaf) and len(leaf) != len(self):
+                raise DataError(
+                    f"the noise of a new run has {len(leaf):,} members for {len(self):,} draws; it "
+                    "needs one for each"
+                )
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -71,6 +85,18 @@ class Draws:
     def verdict(self) -> Verdict:
         """The verdict on the fit."""
         return self.fit.verdict
+
+    @property
+    def run_noise(self) -> RunNoise:
+        """Distribution of a new run around the law: `noise`, or the objective's noise model."""
+        if self.noise is not None:
+            return self.noise
+        return ObjectiveNoise(self.objective, np.asarray(self.scale))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The doubt, if there is one, and the notes."""
+        return tuple(filter(None, (self.doubt, *self.notes)))
 
     def __getitem__(self, what: str | Quantity) -> np.ndarray:
         """Draws of a parameter, of a derived quantity or of any `Quantity`, shape (draws,)."""
@@ -122,11 +148,11 @@ class Draws:
     def __repr__(self) -> str:
         table = self.frame().to_string(index=False, float_format=lambda x: f"{x:.6g}")
         head = f"{self.law.name}, {len(self):,} draws: {self.method} (95% intervals)"
-        return "\n".join([head, table, *self.notes])
+        return "\n".join([head, table, *self.remarks])
 
     def _repr_html_(self) -> str:
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        notes = "<br>".join(self.notes)
+        notes = "<br>".join(self.remarks)
         return (
             f"<b>{self.law.name}</b>, {len(self):,} draws: {self.method} (95% intervals)"
             f"{table}<p>{notes}</p>"

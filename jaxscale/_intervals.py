@@ -192,7 +192,7 @@ class _Request:
 
     def from_draws(self, made: Draws) -> _Found:
         values = np.asarray(evaluate(self.fit.law, self.chosen, made.params))
-        return np.asarray(np.quantile(values, tails(self.level), axis=0)).T, made.notes
+        return np.asarray(np.quantile(values, tails(self.level), axis=0)).T, made.remarks
 
     def from_curvature(self, method: str) -> _Found:
         cluster = self.by if method == "cluster" else None

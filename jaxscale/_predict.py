@@ -55,7 +55,7 @@ def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
     """Predicted loss at new inputs, with equal-tailed bands if the source carries uncertainty.
 
     The band of the law holds the quantiles of the law over the draws. The band of a new run holds
-    those of the mixture over the draws of the law plus the noise model of the objective, by
+    those of the mixture over the draws of the law plus the noise of a run (`Draws.run_noise`), by
     bisection on its distribution function: there is nothing random in it.
 
     Args:
@@ -92,7 +92,7 @@ def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
         run_low=shaped(found.run[0]),
         run_high=shaped(found.run[1]),
         level=level,
-        notes=(*notes, *lost, *draws.notes),
+        notes=tuple(filter(None, (draws.doubt, *notes, *lost, *draws.notes))),
     )
 
 

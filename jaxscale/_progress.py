@@ -19,6 +19,12 @@ def progress(label: str, total: int, show: bool | None = None) -> Iterator[Calla
         total: how many there are.
         show: True or False to force; None shows it on a terminal, and in a notebook that has
             ipywidgets, which Rich needs there.
+
+    Example:
+        >>> with progress("fitting", len(tables)) as tick:
+        ...     for table in tables:
+        ...         fit(law, table, key=key)
+        ...         tick(1)
     """
     if show is None:
         notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets")

@@ -52,7 +52,8 @@ def save(path: str | Path, fit: Fit | Draws) -> None:
     Numbers are written so that reading them back gives the same bits (17 digits where needed).
 
     Raises:
-        DataError: for a stack; save its members one by one.
+        DataError: for a stack, whose members are saved one by one, or for draws that carry a noise
+            of their own, which a text of numbers cannot hold.
     """
     write_text(path, to_json(fit))
 
@@ -97,6 +98,11 @@ def to_json(source: Fit | Draws) -> str:
 
 
 def _draws_content(draws: Draws) -> dict[str, Any]:
+    if draws.noise is not None:
+        raise DataError(
+            "these draws carry a noise model of their own, which a draws.json cannot hold; save "
+            'the posterior itself: post.save("posterior.nc")'
+        )
     return {
         "method": draws.method,
         "params": {name: np.asarray(v, float).tolist() for name, v in draws.params.items()},
@@ -105,6 +111,7 @@ def _draws_content(draws: Draws) -> dict[str, Any]:
         "value": None if draws.value is None else np.asarray(draws.value, float).tolist(),
         "failed": draws.failed,
         "notes": list(draws.notes),
+        "doubt": draws.doubt,
     }
 
 
@@ -183,7 +190,9 @@ def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
     if len(columns[0]) < 2 or not np.isfinite(columns).all() or (columns[-1] < 0).any():
         raise ValueError("its draws are too few, not finite or of negative scale")
     value, notes = content["value"], content["notes"]
-    if content["center"] not in ("fit", "median") or not all(isinstance(x, str) for x in notes):
+    doubt = content.get("doubt", "")  # older files have none
+    texts = [doubt, *notes]
+    if content["center"] not in ("fit", "median") or not all(isinstance(x, str) for x in texts):
         raise ValueError("it does not say what its draws are centered on, or has no notes")
     return Draws(
         fit=fit,
@@ -194,6 +203,7 @@ def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
         value=None if value is None else np.asarray(value, float),
         failed=content["failed"],
         notes=tuple([*notes] if isinstance(notes, list) else [notes]),
+        doubt=doubt,
     )
 
 

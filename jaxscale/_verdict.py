@@ -22,6 +22,9 @@ CODES = {
     "at_bound": "a parameter sits at the end of its support",
     "wrong_sign": "the law rises with scale, or is negative",
     "not_identified": "the runs leave some parameters open",
+    "sampler_failed": "the chains cannot be trusted",
+    "prior_dominated": "the runs say little about some parameters beyond their priors",
+    "borrowed": "estimated with the help of other data sets",
 }
 # An optimum at which this many restarts agree needs no derivative test, which is blind at a kink.
 _AGREEMENT = 10
@@ -32,7 +35,12 @@ _SCALES = ("N", "D", "C", "x")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing to know about a fit: a code from `CODES` and an English sentence."""
+    """One thing to know about a fit or a posterior.
+
+    Attributes:
+        code: for programs, such as ``"at_bound"``; ``"converged"`` if nothing speaks against it.
+        sentence: for people.
+    """
 
     code: str
     sentence: str

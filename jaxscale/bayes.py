@@ -1,3 +1,33 @@
-"""``from jaxscale import bayes``: the Bayesian layer under the name that documentation uses."""
+"""The Bayesian layer, re-exported by name: ``from jaxscale import bayes``."""
 
-from bayes import Posterior as Posterior, model as model, prior as prior, sample as sample
+from bayes import (
+    SBC as SBC,
+    BetaBinomial as BetaBinomial,
+    Binomial as Binomial,
+    Check as Check,
+    Comparison as Comparison,
+    Hierarchy as Hierarchy,
+    Likelihood as Likelihood,
+    Member as Member,
+    Model as Model,
+    Posterior as Posterior,
+    PosteriorMethod as PosteriorMethod,
+    StudentT as StudentT,
+    approximate as approximate,
+    check as check,
+    compare as compare,
+    hierarchical as hierarchical,
+    model as model,
+    plot_forest as plot_forest,
+    plot_frontier as plot_frontier,
+    plot_loo_pit as plot_loo_pit,
+    plot_pair as plot_pair,
+    plot_predictive as plot_predictive,
+    plot_prior_posterior as plot_prior_posterior,
+    plot_sbc as plot_sbc,
+    posterior_method as posterior_method,
+    prior as prior,
+    published_priors as published_priors,
+    sample as sample,
+    sbc as sbc,
+)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from matplotlib.figure import Figure
 
 import jaxscale as js
 from jaxscale import flops
@@ -215,3 +216,21 @@ def test_the_band_of_the_optimal_size_holds_as_often_as_it_says(simulated_fit):
     assert np.mean((low < sizes) & (sizes < high)) == pytest.approx(
         0.9, abs=3.9 * np.sqrt(0.09 / 500) + 0.02
     )
+
+
+def test_draws_in_doubt_decide_nothing_unless_forced(simulated_fit):
+    draws = scattered(simulated_fit, doubt="The chains disagree: rank R-hat is 1.7.", notes=("x",))
+    said = r"rank R-hat is 1\.7; pass force=True to allocate all the same"
+    with pytest.raises(js.FitError, match=said):
+        js.allocate(draws, flop=BUDGETS)
+    found = js.allocate(draws, flop=BUDGETS, force=True)
+    assert found.notes[0] == draws.doubt
+    assert found.notes.count(draws.doubt) == 1
+    assert found.notes[-1] == "x"
+    trusted = js.allocate(scattered(simulated_fit), flop=BUDGETS)
+    np.testing.assert_array_equal(found.bands["N"], trusted.bands["N"])
+    ax = Figure().subplots()
+    with pytest.raises(js.FitError, match=said):
+        js.plot.frontier(draws, ax=ax)
+    assert "in doubt" in js.plot.frontier(draws, force=True, ax=ax).get_title()
+    assert any("in doubt" in panel.get_title() for panel in js.plot.summary(draws).axes)

@@ -454,3 +454,28 @@ def test_early_stop_refuses(simulated_fit, key):
     other = dataclasses.replace(simulated_fit, objective=js.LogGaussian())
     with pytest.raises(js.LawError, match="LogHuber only"):
         early_stop(other, key=key)
+
+
+def test_a_posterior_speaks_of_a_probability(normal_draws):
+    draws = normal_draws[0]
+    posterior = types.SimpleNamespace(draws=dataclasses.replace(draws, center="median"))
+    alpha = np.sort(draws.params["alpha"])
+    claims = {
+        (alpha[0] - 1, (alpha[123] + alpha[124]) / 2): "is 3.1%",
+        (0.0, 1.0): "is above 99.975%",
+        (0.8, 0.9): "is below 0.025%",
+    }
+    for claimed, said in claims.items():
+        found = audit(posterior, claimed={"alpha": claimed, "level": 0.8})
+        head = "The posterior probability that the true alpha lies in the claimed interval "
+        assert found.sentences[1].startswith(head + said)
+        assert f"its posterior median is {np.median(alpha):.4g}" in found.sentences[1]
+    assert found.frame()["share_inside"].tolist() == [0.0]
+    narrow = audit(posterior, claimed={"alpha": (0.3499, 0.3501), "level": 0.8})
+    assert "runs like these" in narrow.sentences[0]
+
+
+def test_doubt_about_the_draws_is_said(normal_draws):
+    draws = dataclasses.replace(normal_draws[0], doubt="The chains disagree.")
+    found = audit(draws, claimed=HOFFMANN)
+    assert found.sentences[-1] == "Mind the draws: The chains disagree."

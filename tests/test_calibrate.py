@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 import jaxscale as js
 from jaxscale._simulate import simulator
@@ -142,3 +143,96 @@ def test_bad_requests_say_what_is_wrong(line, key):
     stackless = dataclasses.replace(line, runs=None)
     with pytest.raises(js.DataError, match="without its runs"):
         js.calibrate(stackless, key=key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """The posterior of a line through log losses under a flat prior: t with n - 2 df."""
+
+    name: str = "exact posterior"
+    narrowed: float = 1.0
+    n: int = 4000
+    lost: bool = False
+    sizes: list = dataclasses.field(default_factory=list)
+
+    def __call__(self, fit, loss, *, key):
+        self.sizes.append(len(loss))
+        y, x = np.log(loss).T, np.log(np.asarray(fit.runs.inputs["x"]))
+        design = np.column_stack([np.ones_like(x), -x])
+        best, left, *_ = np.linalg.lstsq(design, y, rcond=None)
+        df, root = len(x) - 2, np.linalg.cholesky(np.linalg.inv(design.T @ design))
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        z = rng.normal(size=(len(loss), self.n, 2)) @ root.T
+        scale = np.sqrt(left / rng.chisquare(df, size=(self.n, len(loss)))).T
+        each = best.T[:, None] + self.narrowed * scale[..., None] * z
+        if self.lost:
+            each[0, 0] = np.nan
+        return {"A": np.exp(each[..., 0]), "alpha": each[..., 1]}
+
+
+def test_a_method_of_ones_own_has_the_coverage_that_theory_gives_it(line, key):
+    """Exact posteriors cover as they say; at half the width, t intervals cover what t says."""
+    right, half = Exact(), Exact("too narrow", narrowed=0.5)
+    arguments = {"quantities": ["A", "alpha"], "levels": [0.8, 0.9], "sims": 500, "key": key}
+    study = js.calibrate(line, methods=["hessian", right, half], **arguments)
+    table = study.frame().set_index(["method", "quantity", "level"])
+    for quantity in ("A", "alpha"):
+        for level in (0.8, 0.9):
+            cover = table.loc[("exact posterior", quantity, level), "coverage"]
+            assert abs(cover - level) < 3.5 * np.sqrt(level * (1 - level) / 500)
+            textbook = table.loc[("hessian", quantity, level)]
+            assert cover == pytest.approx(textbook["coverage"], abs=0.02)
+            width = table.loc[("exact posterior", quantity, level), "width"]
+            assert width == pytest.approx(textbook["width"], rel=0.02)
+            short = 2 * scipy.stats.t.cdf(0.5 * scipy.stats.t.ppf((1 + level) / 2, 48), 48) - 1
+            cover = table.loc[("too narrow", quantity, level), "coverage"]
+            assert abs(cover - short) < 3.5 * np.sqrt(short * (1 - short) / 500)
+    assert any("too narrow interval" in s and "it is too narrow" in s for s in study.sentences)
+    assert sum(right.sizes) == 500
+    assert max(right.sizes) <= 50
+    alone = js.calibrate(line, methods=["hessian"], **arguments).frame()
+    both = study.frame()
+    both = both[both["method"] == "hessian"].reset_index(drop=True)
+    np.testing.assert_array_equal(alone["coverage"], both["coverage"])
+
+
+def test_a_study_with_a_method_of_ones_own_resumes(line, key, tmp_path):
+    arguments = {"quantities": "alpha", "key": key, "checkpoint": tmp_path / "study.npz"}
+    js.calibrate(line, methods=[Exact()], sims=20, **arguments)
+    again = Exact()
+    assert js.calibrate(line, methods=[again], sims=30, **arguments).sims == 30
+    assert again.sizes == [30]  # none of the twenty made before
+    with pytest.raises(js.DataError, match="another file"):
+        js.calibrate(line, methods=[Exact("other")], sims=20, **arguments)
+
+
+def test_lost_draws_fail_their_table_only(line, key):
+    mine = Exact(lost=True, n=50)
+    study = js.calibrate(line, methods=[mine], quantities="A", levels=[0.9], sims=10, key=key)
+    assert study.frame()["failed"].tolist() == [1]
+
+
+def test_methods_of_ones_own_are_checked(line, key):
+    class Shapeless:
+        name = "shapeless"
+
+        def __call__(self, fit, loss, *, key):
+            return {"A": np.ones(len(loss)), "alpha": np.ones((len(loss), 5))}
+
+    class Partial(Shapeless):
+        name = "partial"
+
+        def __call__(self, fit, loss, *, key):
+            return {"A": np.ones((len(loss), 5))}
+
+    for message, methods in {
+        "two methods are called 'pairs'": [Exact("pairs")],
+        "two methods are called 'mine'": [Exact("mine"), Exact("mine", narrowed=0.5)],
+        "a method of your own needs a name": [lambda fit, loss, key: {}],
+        "got none": [],
+        r"shapeless must give draws of shape .* A \(3,\)": [Shapeless()],
+        "partial gives no draws of alpha": [Partial()],
+    }.items():
+        with pytest.raises(js.DataError, match=message):
+            js.calibrate(line, methods=methods, sims=3, key=key)
+    assert isinstance(Exact(), js.IntervalMethod)

@@ -86,3 +86,28 @@ def test_a_stack_has_no_draws(simulated):
     )
     with pytest.raises(js.DataError, match="choose one data set"):
         js.Draws(stack, "none", {"E": np.ones(2)}, np.ones(2))
+
+
+def test_the_noise_of_a_run_is_the_one_in_force(draws):
+    implied = draws.run_noise
+    assert implied.log
+    r, u = np.array([[-0.02], [0.01]]), np.array([[0.05], [0.95]])
+    np.testing.assert_allclose(
+        implied.cdf(r, None, {}), draws.objective.cdf(r, draws.scale), rtol=1e-12
+    )
+    low, high = implied.bracket(u, None, {})
+    np.testing.assert_array_equal(low, high)
+    np.testing.assert_allclose(implied.cdf(low, None, {}), np.broadcast_to(u, low.shape), rtol=1e-9)
+    assert dataclasses.replace(draws, noise=implied).run_noise is implied
+    with pytest.raises(js.DataError, match="500 members for 3 draws"):
+        dataclasses.replace(
+            draws, params={k: v[:3] for k, v in draws.params.items()}, noise=implied
+        )
+
+
+def test_doubt_is_shown(draws):
+    doubted = dataclasses.replace(draws, doubt="The chains disagree.", notes=("A note.",))
+    assert doubted.remarks == ("The chains disagree.", "A note.")
+    assert "The chains disagree." in repr(doubted)
+    assert "The chains disagree." in doubted._repr_html_()
+    assert draws.remarks == draws.notes

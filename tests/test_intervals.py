@@ -1,5 +1,8 @@
 """Intervals side by side."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -122,3 +125,19 @@ def test_a_parameter_between_bounds_stays_between_them(key):
         low, high = table["s", method]
         assert 0 <= low < fit.params["s"] < high <= 1
     assert js.laplace(fit).se("s") > 0
+
+
+def test_a_posterior_stands_beside_the_others(simulated_fit, key):
+    """Anything with draws, with a noise of its own, and in doubt."""
+    mine = js.bootstrap(simulated_fit, n=100, key=key)
+    doubt = "The chains disagree."
+    made = dataclasses.replace(
+        mine, method="posterior", center="median", noise=mine.run_noise, doubt=doubt
+    )
+    asked = ["alpha", js.optimal_N(1e23)]
+    table = js.intervals(
+        simulated_fit, asked, methods=["hessian"], key=key, draws=[SimpleNamespace(draws=made)]
+    )
+    for what, label in zip(asked, ("alpha", "N*(C=1e+23)"), strict=True):
+        assert table[label, "posterior"] == pytest.approx(made.interval(what))
+    assert f"posterior: {doubt}" in table.notes

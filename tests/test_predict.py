@@ -2,14 +2,20 @@
 
 import dataclasses
 import types
+from typing import ClassVar
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from jax.scipy.special import betainc, log_ndtr, ndtr, ndtri
 
 import jaxscale as js
+from jaxscale._bands import _bands
 from jaxscale._draws import Draws, as_draws
+from jaxscale._run_noise import student_bracket
 
 
 def scattered(fit, n=400, spread=0.02, seed=0, **how):
@@ -218,3 +224,117 @@ def test_a_fit_without_scatter_has_a_band_without_width(simulated_fit):
     same = {k: np.full(400, float(v)) for k, v in simulated_fit.params.items()}
     found = js.predict(Draws(simulated_fit, "same", same, np.zeros(400)), N=1e9, D=1e11)
     np.testing.assert_allclose([found.run_low, found.run_high], float(found.mean), rtol=1e-12)
+
+
+class StudentNoise(js.RunNoise):
+    """Student's t in log loss with a tail for every draw; the scale falls with N."""
+
+    df: np.ndarray
+    scale: np.ndarray
+    log: bool = eqx.field(static=True, default=True)
+
+    def at(self, inputs):
+        return self.scale * (inputs["N"] / 1e9) ** -0.2
+
+    def cdf(self, r, predicted, inputs):
+        x = r / self.at(inputs)
+        tail = 0.5 * betainc(0.5 * self.df, 0.5, self.df / (self.df + x**2))
+        return jnp.where(x < 0, tail, 1 - tail)
+
+    def bracket(self, u, predicted, inputs):
+        low, high = student_bracket(u, self.df)
+        return low * self.at(inputs), high * self.at(inputs)
+
+
+class LateNoise(js.RunNoise):
+    """Normal noise plus an exponential delay, both in proportion to the predicted loss."""
+
+    log: ClassVar[bool] = False
+    scale: np.ndarray
+    delay: float = 2.0
+
+    def cdf(self, r, predicted, inputs):
+        x, k = r / (self.scale * predicted), 1 / self.delay
+        return ndtr(x) - jnp.exp(0.5 * k**2 - k * x + log_ndtr(x - k))
+
+    def bracket(self, u, predicted, inputs):
+        size = self.scale * predicted
+        low, high = u / 2, (1 + u) / 2  # a sum is low only if one of its parts is
+        return tuple(size * (ndtri(v) - self.delay * jnp.log1p(-v)) for v in (low, high))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.999])
+def test_a_noise_of_its_own_makes_the_band_of_a_run(simulated_fit, level):
+    draws = scattered(simulated_fit, n=300)
+    df = np.exp(np.random.default_rng(3).uniform(np.log(0.7), np.log(60), 300))
+    draws = dataclasses.replace(draws, noise=StudentNoise(df, draws.scale))
+    found = js.predict(draws, N=[1e9, 1e12], D=1e11, level=level)
+    plain = js.predict(dataclasses.replace(draws, noise=None), N=[1e9, 1e12], D=1e11, level=level)
+    np.testing.assert_array_equal(found.law_low, plain.law_low)
+    for i, N in enumerate([1e9, 1e12]):
+        scale = draws.scale * (N / 1e9) ** -0.2
+        for end, content in ((found.run_low[i], 1 - level), (found.run_high[i], 1 + level)):
+            x = (np.log(float(end)) - np.log(law_at(draws, N, 1e11))) / scale
+            below = scipy.stats.t.cdf(x, df).mean()
+            assert below == pytest.approx(content / 2, abs=1e-8)
+
+
+def test_a_skewed_noise_on_the_loss_itself_against_monte_carlo(simulated_fit):
+    draws = scattered(simulated_fit)
+    draws = dataclasses.replace(draws, noise=LateNoise(draws.scale))
+    found = js.predict(draws, N=1e10, D=1e11, level=0.9)
+    at = law_at(draws, 1e10, 1e11)
+    for end, content in ((found.run_low, 0.05), (found.run_high, 0.95)):
+        r = (at - float(end)) / (draws.scale * at)  # late runs lie below the law
+        assert scipy.stats.exponnorm.sf(r, 2.0).mean() == pytest.approx(content, abs=1e-8)
+    rng = np.random.default_rng(2)
+    pick = rng.integers(0, 400, 100_000)
+    r = rng.normal(size=100_000) + rng.exponential(2.0, size=100_000)
+    y = at[pick] * (1 - draws.scale[pick] * r)
+    share = np.mean((y > float(found.run_low)) & (y < float(found.run_high)))
+    assert share == pytest.approx(0.9, abs=3.5 * np.sqrt(0.09 / 100_000))
+
+
+def test_members_of_the_noise_go_with_their_draws(simulated_fit):
+    draws = scattered(simulated_fit)
+    df, scale = np.full(400, 4.0), draws.scale.copy()
+    scale[:5] = np.nan
+    found = js.predict(dataclasses.replace(draws, noise=StudentNoise(df, scale)), N=5e9, D=1e11)
+    assert "5 of 400 draws are not finite" in found.notes[0]
+    rest = Draws(
+        simulated_fit,
+        "rest",
+        {k: v[5:] for k, v in draws.params.items()},
+        draws.scale[5:],
+        noise=StudentNoise(df[5:], scale[5:]),
+    )
+    expected = js.predict(rest, N=5e9, D=1e11)
+    np.testing.assert_allclose(found.run_high, expected.run_high, rtol=1e-12)
+
+
+def test_other_members_of_a_noise_are_not_compiled_again(simulated_fit):
+    draws = scattered(simulated_fit, n=64)
+    for df in (3.0, 5.0, 9.0):
+        noise = StudentNoise(np.full(64, df), draws.scale)
+        js.predict(dataclasses.replace(draws, noise=noise), N=5e9, D=1e11)
+        if df == 3.0:
+            compiled = _bands._cache_size()
+    assert _bands._cache_size() == compiled
+
+
+@pytest.mark.parametrize("df", [0.2, 0.9, 1.0, 1.5, 2.0, 2.1, 4.0, 30.0, 1e4])
+def test_the_quantile_of_student_noise_is_bracketed(df):
+    u = np.concatenate([np.geomspace(1e-6, 0.5, 30), 1 - np.geomspace(1e-6, 0.5, 30)])
+    low, high = student_bracket(u, df)
+    exact = scipy.stats.t.ppf(u, df)
+    slack = 1e-6 * np.abs(exact) + 1e-12
+    assert (low <= exact + slack).all()
+    assert (exact <= high + slack).all()
+    assert np.isfinite([low, high]).all()
+
+
+def test_doubt_is_the_first_thing_said(simulated_fit):
+    doubt = "The chains disagree."
+    draws = scattered(simulated_fit, notes=("A note.",), doubt=doubt)
+    assert js.predict(draws, N=1e13, D=1e11).notes[0] == doubt
+    assert js.predict(draws, N=5e9, D=1e11).notes == (doubt, "A note.")

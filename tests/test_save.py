@@ -1,5 +1,6 @@
 """save and load: every bit comes back, damage is noticed, nothing is half-written."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -145,3 +146,17 @@ def test_damaged_draws_are_refused(simulated_fit, key, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(js.JaxscaleError, match="damaged"):
         js.load(path)
+
+
+def test_doubt_is_saved_and_a_noise_is_not_dropped(simulated_fit, key, tmp_path):
+    draws = js.bootstrap(simulated_fit, n=20, key=key)
+    path = tmp_path / "draws.json"
+    js.save(path, dataclasses.replace(draws, doubt="The chains disagree."))
+    assert js.load(path).doubt == "The chains disagree."
+    content = json.loads(path.read_text())
+    del content["draws"]["doubt"]  # as written before there was any
+    path.write_text(json.dumps(content))
+    assert js.load(path).doubt == ""
+    with pytest.raises(js.DataError, match=r'post\.save\("posterior\.nc"\)'):
+        js.save(tmp_path / "other.json", dataclasses.replace(draws, noise=draws.run_noise))
+    assert not (tmp_path / "other.json").exists()

@@ -1,4 +1,4 @@
-"""The command line: jaxscale fit, intervals, audit, laws, predict, allocate."""
+"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jaxscale._cli._fit import fit
+from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
 from jaxscale._cli._use import allocate, laws, predict
 from jaxscale._errors import JaxscaleError
@@ -17,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, laws, predict, allocate):
     app.command()(command)
 
 

@@ -11,8 +11,10 @@ from rich.table import Table
 from jaxscale._errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+    from jaxscale._draws import Draws
     from jaxscale._fit import Fit
     from jaxscale._law import Law
     from jaxscale._runs import Runs
@@ -118,6 +120,16 @@ def print_sizes(frame: "pd.DataFrame", title: str, level: float | None) -> None:
     }
     out.print()
     print_table(pd.DataFrame({"flop": frame["flop"], **ends}), f"{level:.0%} bands, low:high")
+
+
+def decades(source: "Fit | Draws") -> "np.ndarray":
+    """Budgets from the middle of the runs to a thousand times the largest, a decade apart."""
+    import numpy as np
+
+    assert source.runs is not None
+    flop = 6 * source.runs.inputs["N"] * source.runs.inputs["D"]
+    first, last = np.floor(np.log10(np.median(flop))), np.ceil(np.log10(flop.max())) + 2
+    return np.asarray(10.0 ** np.arange(first, last + 1))
 
 
 def print_notes(notes: tuple[Any, ...]) -> None:

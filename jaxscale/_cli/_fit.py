@@ -123,17 +123,12 @@ def _report(
 
 
 def _frontier(source: "Fit | Draws", level: float) -> "pd.DataFrame | str | None":
-    """Budgets from the middle of the runs to a thousand times the largest, a decade apart."""
-    import numpy as np
-
     from jaxscale._allocate import allocate
 
     if source.runs is None or set(source.law.inputs) != {"N", "D"}:
         return None
-    flop = 6 * source.runs.inputs["N"] * source.runs.inputs["D"]
-    first, last = np.floor(np.log10(np.median(flop))), np.ceil(np.log10(flop.max())) + 2
     try:
-        return allocate(source, flop=10.0 ** np.arange(first, last + 1), level=level).frame()
+        return allocate(source, flop=common.decades(source), level=level).frame()
     except JaxscaleError as error:
         return f"No compute-optimal table: {error}\n"
 

@@ -212,7 +212,7 @@ def summary(source: Any, *, title: str | None = None) -> "Figure":
     residuals(fit, ax=panels[1])
     restarts(fit, ax=panels[2])
     try:
-        frontier(source, ax=panels[3])
+        frontier(source, force=True, ax=panels[3])
     except LawError:  # other inputs, or a fit whose loss has no minimum along a budget
         residuals(fit, ax=panels[3], against=fit.law.inputs[-1])
     heading = f"{fit.law.name}: {fit.law.formula} ({fit.n_runs} runs)"

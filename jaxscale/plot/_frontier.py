@@ -33,6 +33,7 @@ def frontier(
     flop: Any = None,
     cost: FlopFunction | None = None,
     level: float | None = None,
+    force: bool = False,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Compute-optimal parameters N* and training tokens D* over the budget C.
@@ -46,8 +47,10 @@ def frontier(
         flop: budgets, in FLOPs; default: from the smallest run to 100 times the largest.
         cost: ``cost(N, D)`` in FLOPs; default 6 N D.
         level: probability content of the bands; default 0.9.
+        force: draw it from draws that are in doubt, too; the title then says so.
 
     Raises:
+        FitError: for draws that are in doubt, without `force`.
         DataError: for a stack, or `flop`, `cost` or `level` given with a `Frontier`.
         LawError: if the law is not one in N and D, or has no compute-optimal size.
 
@@ -56,6 +59,7 @@ def frontier(
     Example:
         >>> frontier(fit, flop=np.geomspace(1e18, 1e26, 60))
     """
+    doubt = ""
     if isinstance(source, Frontier):
         if not (flop is None and cost is None and level is None):
             raise DataError(
@@ -65,11 +69,12 @@ def frontier(
         seen = {name: np.asarray(ends, float) for name, ends in source.ranges.items()}
     else:
         draws = as_draws(source)
-        fit = source if draws is None else draws.fit
+        fit, doubt = (source, "") if draws is None else (draws.fit, draws.doubt)
         seen, runs, cost = _seen(fit, cost or six_nd), fit.runs is not None, cost or six_nd
         if flop is None:
             flop = np.geomspace(seen["C"].min(), 100 * seen["C"].max(), 121)
-        line = allocate(source, flop=np.asarray(flop, float), cost=cost, level=level or 0.9)
+        budgets = np.asarray(flop, float)
+        line = allocate(source, flop=budgets, cost=cost, level=level or 0.9, force=force)
     order = np.argsort(np.ravel(line.flop))
     C, N, D = (np.ravel(np.asarray(v, float))[order] for v in (line.flop, line.N, line.D))
     known = _inside(seen, {"C": C, "N": N, "D": D})
@@ -89,7 +94,8 @@ def frontier(
     ax.margins(y=0.1)
     log_axis(ax, "x", "training compute C (FLOPs)", power_of_ten)
     log_axis(ax, "y", "parameters N*, training tokens D*", count)
-    said = [f"{line.level:.0%} bands"] if line.bands and line.level else []
+    said = ["in doubt"] if doubt else []
+    said += [f"{line.level:.0%} bands"] if line.bands and line.level else []
     said += [] if known.all() else ["dashed: beyond the runs"]
     note = f" ({'; '.join(said)})" if said else ""
     ax.set_title(f"Compute-optimal sizes{note}", size="medium")

@@ -1,0 +1,477 @@
+"""compare(): which model predicts runs best that it has not seen, and by how much."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from arviz_stats.base import array_stats
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+import jaxscale as js
+from bayes._average import average
+from bayes._diagnose import MOST_KHAT, doubt
+from bayes._folds import (
+    Folds,
+    Sampling,
+    clusters,
+    future,
+    predict_left_out,
+    refuse_starved,
+    single_runs,
+)
+from bayes._likelihood import Counts
+from bayes._posterior import Posterior
+
+Method = Literal["loo", "cluster", "future"]
+_METHODS = ("loo", "cluster", "future")
+_MOST_REFITS = 20
+# Below this difference the distribution of its error is skewed and its standard error too small.
+_SMALL = 4.0
+_ERRORS = 2.0
+_MANY = 100  # points from which the standard error of a difference can be relied on
+_NO_WEIGHT = 1e-3
+
+
+class Loo(NamedTuple):
+    """Leave-one-out by importance sampling: arrays of shape (runs,), NaN for runs of weight zero.
+
+    Attributes:
+        elpd: log predictive density of each run given the others.
+        khat: Pareto k-hat of its importance weights: how far the run moves the posterior.
+        p_loo: by how much the run's density falls when the run is left out.
+    """
+
+    elpd: np.ndarray
+    khat: np.ndarray
+    p_loo: np.ndarray
+
+
+def psis_loo(posterior: Posterior) -> Loo:
+    """log p(y_i | y_-i) = log sum_s w_is p(y_i | s), with smoothed w_is from 1 / p(y_i | s)^weight.
+
+    Args:
+        posterior: with draws of the log likelihood.
+
+    Source: Vehtari, Gelman & Gabry 2017, Statistics and Computing 27, 1413-1432; Vehtari et al.
+    2024, JMLR 25(72).
+
+    Example:
+        >>> psis_loo(posterior).khat.max()
+    """
+    weight = np.asarray(posterior.model.table.weight)
+    real = weight > 0
+    log_likelihood = np.asarray(posterior.described.log_likelihood)
+    weighted = log_likelihood.reshape(-1, len(weight))[:, real].T
+    density = weighted / weight[real, None]
+    smoothed, khat = array_stats.psislw(weighted)
+    elpd = logsumexp(smoothed + density, axis=1)
+    seen = logsumexp(density, axis=1) - np.log(density.shape[1])
+    found = np.full((3, len(weight)), np.nan)
+    found[:, real] = elpd, khat, seen - elpd
+    return Loo(*found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Models ranked by how they predict what they have not seen.
+
+    elpd is the sum over points of the log predictive density of the loss, in nats: of each run, or
+    of all runs of a cluster together.
+
+    Attributes:
+        posteriors: what was compared, by name.
+        method: ``"loo"``, ``"cluster"`` or ``"future"``.
+        table: one row per model, best first: elpd, se, difference to the best and its standard
+            error, weight, verdict, and what the method adds (p_loo, khat, refits, error: the
+            Monte Carlo standard error of elpd).
+        pointwise: one row per point: what it is, its weight in elpd, and the log density by model.
+        weights: stacking weights by model, see `stacking_weights`.
+        notes: what to know before using the numbers.
+    """
+
+    posteriors: Mapping[str, Posterior]
+    method: str
+    table: pd.DataFrame
+    pointwise: pd.DataFrame
+    weights: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> str:
+        """Name of the model of highest elpd."""
+        return str(self.table["model"].iloc[0])
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the table says, and the notes."""
+        unit = "clusters" if self.method == "cluster" else "runs"
+        said = []
+        for row in self.table.iloc[1:].itertuples():
+            error = f"{row.difference_se:.1f} over {len(self.pointwise)} {unit}"
+            numbers = f"elpd lower by {-row.difference:.1f} with a standard error of {error}"
+            if row.verdict == "tied":
+                said.append(f"{row.model} cannot be told from {self.best}: {numbers}.")
+            else:
+                said.append(f"{row.model} predicts worse than {self.best}: {numbers}.")
+        return (*said, *self.notes)
+
+    @functools.cached_property
+    def draws(self) -> js.Draws:
+        """The models averaged by their stacking weights, as `predict` and `allocate` take them.
+
+        ``predict(comparison, ...)`` and ``allocate(comparison, ...)`` use it.
+
+        Raises:
+            LawError: for laws of different inputs.
+        """
+        return average({name: each.draws for name, each in self.posteriors.items()}, self.weights)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per model, best first."""
+        return self.table
+
+    def __repr__(self) -> str:
+        table = self.table.to_string(index=False, float_format=lambda x: f"{x:.4g}")
+        return "\n".join([_HEADS[self.method], table, *self.sentences])
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(index=False, float_format=lambda x: f"{x:.4g}")
+        return f"<b>{_HEADS[self.method]}</b>{table}<p>{'<br>'.join(self.sentences)}</p>"
+
+
+_HEADS = {
+    "loo": "Leave one run out",
+    "cluster": "Leave one cluster out",
+    "future": "Leave the largest runs out",
+}
+
+
+class _Points(NamedTuple):
+    """What every method finds: `labels` (points,) of what is left out, its `weight` in elpd, and
+    the `block` whose runs share their error; `value` (points, models); columns of the table by
+    name, each (models,)."""
+
+    labels: dict[str, Any]
+    weight: np.ndarray
+    block: np.ndarray
+    value: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def compare(
+    posteriors: Mapping[str, Posterior],
+    *,
+    method: Method = "loo",
+    by: Any = None,
+    key: jax.Array | None = None,
+    share: float = 0.4,
+    blocks: int = 4,
+    chains: int = 2,
+    warmup: int = 300,
+    draws: int = 250,
+    show_progress: bool | None = None,
+) -> Comparison:
+    """elpd = sum_i log p(y_i | runs without i), where i is a run, a cluster, or a larger run.
+
+    Densities are of the loss itself, so that laws, objectives, raw and log residuals compare. A
+    model is "tied" with the best if its elpd is lower by less than two standard errors of the
+    difference, paired over points, or by less than 4: for so small a difference the normal
+    approximation fails and the standard error is too small (Sivula et al. 2020); else "worse".
+
+    Args:
+        posteriors: posteriors of the same losses with the same weights, by name. The laws and what
+            makes the runs scatter may differ.
+        method: ``"loo"`` leaves out one run at a time, by importance sampling from the draws; runs
+            whose Pareto k-hat is above 0.7 are left out by refits, if there are at most 20.
+            ``"cluster"`` leaves out one cluster at a time, for runs that are alike; a model with
+            effects predicts it with an effect that it has not seen. ``"future"`` predicts blocks
+            of the largest runs from all smaller ones, run by run. The last two refit, in one batch.
+        by: what makes a cluster, as `jaxscale.cluster_codes` takes it; for ``"future"`` what
+            orders the runs: an input, ``"C"`` for 6 N D, or numbers, one per run.
+        key: JAX random key of the refits; ``"loo"`` does without them if it is None.
+        share: of the runs that ``"future"`` predicts.
+        blocks: number of blocks that it predicts them in.
+        chains, warmup, draws: of each refit; the warmup is twice as long for models with effects or
+            errors of inputs.
+        show_progress: bar on standard error after two seconds; None shows it on a terminal.
+
+    Raises:
+        DataError: for models of different losses or weights, folds that leave fewer runs than
+            parameters, or refits without a key.
+
+    Source: Vehtari, Gelman & Gabry 2017 (PSIS-LOO); Buerkner, Gabry & Vehtari 2020 (leave future
+    out); Yao et al. 2018 (stacking); Sivula et al. 2020, arXiv 2008.10296 (ties).
+
+    Example:
+        >>> compare({"chinchilla": one, "kaplan": other}, method="cluster", by="N", key=key)
+    """
+    _refuse_incomparable(posteriors)
+    if method not in _METHODS:
+        raise js.DataError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+    sampling = Sampling(chains, warmup, draws)
+    if method == "loo":
+        points, notes = _by_loo(posteriors, sampling, key, show_progress)
+    elif key is None:
+        raise js.DataError(f"method {method!r} refits the models, which needs key=")
+    else:
+        runs = _runs(next(iter(posteriors.values())))
+        folds = (
+            clusters(runs, by)
+            if method == "cluster"
+            else future(runs, by, share=share, blocks=blocks)
+        )
+        points, notes = _by_refits(posteriors, folds, sampling, key, method, show_progress)
+    return _comparison(posteriors, method, points, notes)
+
+
+def _refuse_incomparable(posteriors: Mapping[str, Posterior]) -> None:
+    if not isinstance(posteriors, Mapping) or not posteriors:
+        raise js.DataError("give the posteriors by name: compare({'a': one, 'b': other})")
+    for name, each in posteriors.items():
+        if not isinstance(each, Posterior):
+            raise js.DataError(f"{name} is no posterior but a {type(each).__name__}")
+    names, tables = list(posteriors), [each.model.table for each in posteriors.values()]
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        for what in ("loss", "weight"):
+            one, other = np.asarray(getattr(tables[0], what)), np.asarray(getattr(table, what))
+            if not np.array_equal(one, other):
+                raise js.DataError(
+                    f"{names[0]} and {name} are not about the same runs: the {what} of their "
+                    f"{len(one)} and {len(other)} runs differs; fit both to one table of runs"
+                )
+        if isinstance(table.likelihood, Counts) != isinstance(tables[0].likelihood, Counts):
+            raise js.DataError(
+                f"{names[0]} and {name} do not compare: one gives probabilities of counts, the "
+                "other densities of a loss"
+            )
+
+
+def _runs(posterior: Posterior) -> js.Runs:
+    runs = posterior.fit.runs
+    assert runs is not None  # a model has its runs
+    return runs
+
+
+def _by_loo(
+    posteriors: Mapping[str, Posterior],
+    sampling: Sampling,
+    key: jax.Array | None,
+    show_progress: bool | None,
+) -> tuple[_Points, list[str]]:
+    found = {name: psis_loo(each) for name, each in posteriors.items()}
+    bad = {name: np.flatnonzero(each.khat > MOST_KHAT) for name, each in found.items()}
+    notes = [_unreliable(name, found[name], rows, key) for name, rows in bad.items()]
+    refits = {
+        name: rows if key is not None and len(rows) <= _MOST_REFITS else rows[:0]
+        for name, rows in bad.items()
+    }
+    work = sum(sampling.work(posteriors[name].model, len(rows)) for name, rows in refits.items())
+    with js.progress("leaving runs out", max(work, 1), show_progress) as tick:
+        for k, (name, rows) in enumerate(refits.items()):
+            if not len(rows):
+                continue
+            assert key is not None
+            model = posteriors[name].model
+            scores = predict_left_out(
+                model,
+                single_runs(_runs(posteriors[name]), rows),
+                sampling,
+                jax.random.fold_in(key, k),
+                jointly=False,
+                tick=tick,
+            )
+            found[name].p_loo[rows] += found[name].elpd[rows] - scores.value
+            found[name].elpd[rows] = scores.value
+            notes += [f"{name}: {text}" for text in scores.notes]
+    first = next(iter(posteriors.values()))
+    weight = np.asarray(first.model.table.weight)
+    real = weight > 0
+    points = _Points(
+        labels={"row": np.asarray(_runs(first).row)[real]},
+        weight=weight[real],
+        block=np.arange(real.sum()),
+        value=np.stack([x.elpd[real] for x in found.values()], axis=1),
+        columns={
+            "p_loo": np.array([(weight * x.p_loo)[real].sum() for x in found.values()]),
+            "khat": np.array([x.khat[real].max() for x in found.values()]),
+            "refits": np.array([len(rows) for rows in refits.values()]),
+        },
+    )
+    return points, [*filter(None, notes)]
+
+
+def _unreliable(name: str, found: Loo, bad: np.ndarray, key: jax.Array | None) -> str:
+    """What to say about runs that move the posterior too far to be weighted out."""
+    few = len(bad) <= _MOST_REFITS
+    if not len(bad) or (few and key is not None):
+        return ""
+    remedy = (
+        "give key=, and they are left out by refits"
+        if few
+        else "use method='cluster', or a likelihood with heavier tails"
+    )
+    return (
+        f"{name}: {len(bad)} runs move the posterior too far to be left out by importance sampling "
+        f"(k-hat up to {np.nanmax(found.khat):.2f}), so that its elpd is likely too high: {remedy}."
+    )
+
+
+def _by_refits(
+    posteriors: Mapping[str, Posterior],
+    folds: Folds,
+    sampling: Sampling,
+    key: jax.Array,
+    method: str,
+    show_progress: bool | None,
+) -> tuple[_Points, list[str]]:
+    jointly = method == "cluster"
+    for each in posteriors.values():
+        refuse_starved(each.model, folds)
+    notes, scores = [], []
+    work = sum(sampling.work(each.model, len(folds)) for each in posteriors.values())
+    with js.progress("refitting", work, show_progress) as tick:
+        for k, (name, each) in enumerate(posteriors.items()):
+            found = predict_left_out(
+                each.model,
+                folds,
+                sampling,
+                jax.random.fold_in(key, k),
+                jointly=jointly,
+                tick=tick,
+            )
+            scores.append(found)
+            notes += [f"{name}: {text}" for text in found.notes]
+    first = next(iter(posteriors.values()))
+    fold, run = np.nonzero(folds.held)
+    names = np.array(folds.names)
+    weight = np.asarray(first.model.table.weight)
+    if jointly:
+        weight, fold = np.ones(len(folds)), np.arange(len(folds))
+        labels = {"cluster": names, "runs": folds.held.sum(axis=1)}
+    else:
+        weight = weight[run]
+        labels = {"row": np.asarray(_runs(first).row)[run], "block": names[fold]}
+    error = [np.sqrt(((weight * each.error) ** 2).sum()) for each in scores]
+    columns = {"error": np.array(error), "refits": np.full(len(scores), len(folds))}
+    value = np.stack([each.value for each in scores], axis=1)
+    return _Points(labels, weight, fold, value, columns), notes
+
+
+def _comparison(
+    posteriors: Mapping[str, Posterior], method: str, points: _Points, notes: list[str]
+) -> Comparison:
+    names = list(posteriors)
+    weighted = points.weight[:, None] * points.value
+    elpd = weighted.sum(axis=0)
+    best = int(np.argmax(elpd))
+    lower = weighted - weighted[:, [best]]
+    weights = stacking_weights(points.value, points.weight)
+    table = pd.DataFrame(
+        {
+            "model": names,
+            "elpd": elpd,
+            "se": standard_error(weighted, points.block),
+            "difference": elpd - elpd[best],
+            "difference_se": standard_error(lower, points.block),
+            **points.columns,
+            "weight": weights,
+        }
+    )
+    table["verdict"] = [
+        "best" if i == best else verdict(row.difference, row.difference_se)
+        for i, row in enumerate(table.itertuples())
+    ]
+    failed = {name: doubt(each.verdict) for name, each in posteriors.items()}
+    notes = [
+        *(f"{name}: {text}" for name, text in failed.items() if text),
+        *notes,
+        *_few(points, method, len(names)),
+    ]
+    values = {name: points.value[:, k] for k, name in enumerate(names)}
+    return Comparison(
+        posteriors=dict(posteriors),
+        method=method,
+        table=table.sort_values("elpd", ascending=False, kind="stable").reset_index(drop=True),
+        pointwise=pd.DataFrame({**points.labels, "weight": points.weight, **values}),
+        weights=dict(zip(names, map(float, weights), strict=True)),
+        notes=tuple(notes),
+    )
+
+
+def _few(points: _Points, method: str, models: int) -> list[str]:
+    """Why standard errors of differences may be too small."""
+    if models < 2:
+        return []
+    n = len(points.value)
+    if method == "future":
+        return [
+            "Runs of one block share the error of extrapolating to it: the standard errors are the "
+            f"larger of those over {n} runs and over {len(np.unique(points.block))} blocks, and "
+            "still rough."
+        ]
+    if n >= _MANY:
+        return []
+    unit = "clusters" if method == "cluster" else "runs"
+    return [f"With fewer than {_MANY} {unit}, standard errors of differences tend to be too small."]
+
+
+def standard_error(values: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """se(sum_i x_i) = sqrt(n var x), or over the sums of blocks where that is larger.
+
+    Args:
+        values: one row per point, (points, models).
+        block: of each point, (points,), whose points share their error.
+    """
+    codes = np.unique(block, return_inverse=True)[1]
+    sums = np.stack([np.bincount(codes, column) for column in values.T], axis=1)
+    each = [
+        np.sqrt(len(x)) * x.std(axis=0, ddof=1) if len(x) > 1 else np.zeros(x.shape[1])
+        for x in (values, sums)
+    ]
+    return np.maximum(*each)
+
+
+def verdict(difference: float, error: float) -> str:
+    """Whether a model of lower elpd is tied with the best, or worse: see `compare`."""
+    return "tied" if -difference < max(_SMALL, _ERRORS * error) else "worse"
+
+
+def stacking_weights(value: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """w = argmax sum_i weight_i log sum_k w_k exp(value_ik), over w_k >= 0 with sum one.
+
+    The weights of the mixture of predictive distributions that predicts best, in which models that
+    say the same share one weight; they are not probabilities that a model is true.
+
+    Args:
+        value: log predictive densities, (points, models).
+        weight: of the points, (points,); default 1.
+
+    Source: Yao, Vehtari, Simpson & Gelman 2018, Bayesian Analysis 13(3), 917-1007.
+
+    Example:
+        >>> stacking_weights(np.log([[0.9, 0.1], [0.2, 0.8]]))
+    """
+    points, models = value.shape
+    share = np.ones(points) if weight is None else weight / weight.mean()
+    density = np.exp(value - value.max(axis=1, keepdims=True))
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = np.maximum(density @ w, 1e-300)
+        return -float(share @ np.log(mixed)), -(density.T @ (share / mixed))
+
+    found = minimize(
+        loss,
+        np.full(models, 1 / models),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * models,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-10, "maxiter": 500},
+    ).x
+    found = np.where(found < _NO_WEIGHT, 0.0, found)
+    return np.asarray(found / found.sum())
