@@ -83,8 +83,8 @@ def approximate(
         raise js.DataError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     if draws < 100:
         raise js.DataError(f"an approximation needs at least 100 draws to be judged, got {draws}")
-    made = as_model(source, runs, key, options)
-    first, second, third = jax.random.split(key, 3)
+    first, second, third, fourth = jax.random.split(key, 4)
+    made = as_model(source, runs, fourth, options)
     tables = lanes_of(made.table, 1)
     axes = frames(made.law, tables, jnp.asarray(made.fit.free, float)[None])
     data = jax.tree.map(lambda x: x[0], (tables, axes))
@@ -108,6 +108,8 @@ def importance(log_ratio: np.ndarray, key: jax.Array) -> tuple[np.ndarray, float
     finite = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
     if np.isinf(finite).all():
         return np.arange(len(finite)), np.inf
+    if np.ptp(finite) == 0:  # the draws are the target's
+        return np.arange(len(finite)), -np.inf
     floor = finite[np.isfinite(finite)].min() - 1e3
     smoothed, khat = array_stats.psislw(-np.maximum(finite, floor))  # as log likelihoods
     weight = np.exp(smoothed - smoothed.max())

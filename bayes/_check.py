@@ -137,7 +137,7 @@ def check(post: Posterior, *, key: jax.Array | None = None, alpha: float = 0.05)
             f"{counted} runs leave no residuals beyond the {len(post.law.names)} parameters of "
             f"{post.law.name} to check"
         )
-    keys = jax.random.split(post.key if key is None else key, 3)
+    keys = jax.random.split(jax.random.split(post.key, 3)[2] if key is None else key, 3)
     observed, replicated, predictive = _predictive(post, keys[1])
     pit, khat = loo_pit(post, keys[2])
     sensitivity = power_scaling(post)
@@ -179,7 +179,7 @@ def _median(loss: np.ndarray) -> np.ndarray:
 
 def _ratio(loss: np.ndarray) -> np.ndarray:
     lowest = np.maximum(loss.min(-1), np.finfo(float).tiny)
-    return np.asarray(loss.max(-1) / lowest)
+    return np.exp(np.minimum(np.log(loss.max(-1)) - np.log(lowest), 690.0))  # short of overflow
 
 
 def _share_row(loss: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _cdf(law: js.Law, table: Table, u: dict[str, Any], loss: Any) -> tuple[Any, 
             wide = found.scale * (1 + values["outlier_factor"])
             outside = noise.cdf(found.predicted, loss, wide, extra)
             core = core + values["outlier_share"] * (outside - core)
-        return core, table.weight * found.log_prob
+        return core, jnp.where(table.weight > 0, table.weight * found.log_prob, 0.0)
 
     return jax.lax.map(one, u, batch_size=256)
 

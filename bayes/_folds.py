@@ -61,8 +61,7 @@ class Sampling(NamedTuple):
 
     def warmup_of(self, model: Model) -> int:
         """Twice as long for models with latent values, whose scales have to be learned."""
-        latent = model.table.centering or model.table.input_error
-        return 2 * self.warmup if latent else self.warmup
+        return 2 * self.warmup if model.table.centering else self.warmup
 
     def work(self, model: Model, refits: int) -> int:
         """Iterations of all chains of all refits."""
@@ -177,8 +176,8 @@ def predict_left_out(
 ) -> Scores:
     """log mean_s prod_i p(y_i | draw s of the posterior without the fold), one refit per fold.
 
-    The draws hold an effect for a cluster of which nothing was seen, from its prior, and likewise
-    the true inputs of runs whose inputs have errors: the mean integrates over them.
+    The draws hold an effect for a cluster of which nothing was seen, from its prior: the mean
+    integrates over it.
 
     Args:
         model: the model; its priors stay what they are.

@@ -25,7 +25,7 @@ def data_tree(
 ) -> Any:
     """See `Posterior.data`."""
     table = model.table
-    prior = prior_draws(model, jax.random.fold_in(key, 1))
+    prior = prior_draws(model, key)
     groups: dict[str, Any] = {
         "posterior": named(model, described),
         "sample_stats": _stats(stats),

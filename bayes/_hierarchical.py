@@ -12,6 +12,7 @@ import jaxscale as js
 from bayes import _nuts
 from bayes._hierarchy import Hierarchy
 from bayes._likelihood import Counts, Likelihood, ObjectiveNoise, as_likelihood
+from bayes._model import refuse_names
 from bayes._pooling import Pool, coordinates, default_priors, parameters, scales
 from bayes._prior import check_priors, prior
 from bayes._target import lanes_of
@@ -231,6 +232,7 @@ def make_pool(
     given = dict(priors or {})
     defaults = default_priors(law, pooled, noise, typical)
     check_priors(given, tuple(defaults), law)
+    refuse_names(law)
     weight = np.asarray(runs.weight, float)
     columns = {**runs.inputs, "loss": runs.loss}
     own = {

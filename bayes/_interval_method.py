@@ -20,7 +20,7 @@ class PosteriorMethod:
 
     Attributes:
         name: what the study calls it.
-        draws, warmup, chains, accept: of the sampler.
+        draws, warmup, chains, target_accept: of the sampler.
         options: what `model` takes.
     """
 
@@ -28,7 +28,7 @@ class PosteriorMethod:
     draws: int
     warmup: int
     chains: int
-    accept: float
+    target_accept: float
     options: dict[str, Any]
 
     def __call__(self, fit: js.Fit, loss: Any, *, key: jax.Array) -> dict[str, np.ndarray]:
@@ -42,7 +42,7 @@ class PosteriorMethod:
             chains=self.chains,
             warmup=self.warmup,
             draws=self.draws,
-            accept=self.accept,
+            accept=self.target_accept,
         )
         drawn = jax.device_get(_params(made.law, made.table, found.u))
         flat = {name: drawn[name].reshape(sets, -1) for name in made.law.names}
@@ -64,7 +64,7 @@ def posterior_method(
     draws: int = 400,
     warmup: int = 300,
     chains: int = 2,
-    accept: float = 0.9,
+    target_accept: float = 0.9,
     **options: Any,
 ) -> PosteriorMethod:
     """P(low < theta < high | runs) = level, as a method for `jaxscale.calibrate`.
@@ -77,7 +77,7 @@ def posterior_method(
         name: what the study calls it; give names to compare several.
         draws, warmup: per chain.
         chains: number of chains of every table.
-        accept: acceptance probability that the step size is tuned to.
+        target_accept: acceptance probability that the step size is tuned to.
         **options: what `model` takes: likelihood, priors, scale_by, effects, outliers,
             input_error.
 
@@ -89,4 +89,4 @@ def posterior_method(
     """
     if chains < 1 or draws < 4 or warmup < 1:
         raise js.DataError("sampling needs at least 1 chain, 4 draws and 1 step of warmup")
-    return PosteriorMethod(name, draws, warmup, chains, accept, options)
+    return PosteriorMethod(name, draws, warmup, chains, target_accept, options)

@@ -74,7 +74,8 @@ class ObjectiveNoise(Likelihood):
         return density - jnp.log(loss) if self.log else density
 
     def draw(self, key: jax.Array, predicted: Any, scale: Any, extra: dict[str, Any]) -> Any:
-        u = jax.random.uniform(key, jnp.shape(predicted), minval=_SMALL, maxval=1 - _SMALL)
+        edge = jnp.finfo(jnp.result_type(float)).eps
+        u = jax.random.uniform(key, jnp.shape(predicted), minval=edge, maxval=1 - edge)
         return self._at(predicted, self.objective.ppf(u, scale))
 
     def _at(self, predicted: Any, residual: Any) -> Any:
@@ -140,11 +141,13 @@ class StudentT(Likelihood):
 
     def variances(self, extra: dict[str, np.ndarray], draws: int) -> np.ndarray | None:
         df = np.broadcast_to(np.asarray(self._df(extra), float), (draws,))
-        # Every draw has its own strata, so that together they reach far into the tail.
-        each = -(-_COMPONENTS // draws)
-        shift = np.clip((np.arange(draws) * 0.6180339887498949) % 1, 1e-3, 1 - 1e-3)
-        u = (np.arange(each) + shift[:, None]) / each
-        return np.asarray(df[:, None] / chi2.ppf(u, df[:, None]))
+        return np.asarray(df[:, None] / chi2.ppf(strata(draws), df[:, None]))
+
+
+def _inside_unit(share: Any) -> Any:
+    """A probability that is neither 0 nor 1, in any precision."""
+    edge = jnp.finfo(jnp.result_type(share, float)).eps
+    return jnp.clip(share, edge, 1 - edge)
 
 
 class Counts(Likelihood):
@@ -180,11 +183,11 @@ class Binomial(Counts):
     """
 
     def log_prob(self, predicted: Any, loss: Any, scale: Any, extra: dict[str, Any]) -> Any:
-        share = jnp.clip(predicted, _SMALL, 1 - _SMALL)
+        share = _inside_unit(predicted)
         return dist.Binomial(self.trials, share).log_prob(jnp.round(loss * self.trials))
 
     def draw(self, key: jax.Array, predicted: Any, scale: Any, extra: dict[str, Any]) -> Any:
-        share = jnp.clip(predicted, _SMALL, 1 - _SMALL)
+        share = _inside_unit(predicted)
         trials = jnp.asarray(self.trials, int)  # NumPyro draws no counts out of a real number
         return dist.Binomial(trials, share).sample(key) / self.trials
 
@@ -207,14 +210,14 @@ class BetaBinomial(Counts):
         return trials / (1 + (trials - 1) * share) - 1
 
     def _distribution(self, predicted: Any, extra: dict[str, Any]) -> Any:
-        share, c = jnp.clip(predicted, _SMALL, 1 - _SMALL), extra["concentration"]
+        share, c = _inside_unit(predicted), extra["concentration"]
         return dist.BetaBinomial(c * share, c * (1 - share), total_count=self.trials)
 
     def log_prob(self, predicted: Any, loss: Any, scale: Any, extra: dict[str, Any]) -> Any:
         return self._distribution(predicted, extra).log_prob(jnp.round(loss * self.trials))
 
     def draw(self, key: jax.Array, predicted: Any, scale: Any, extra: dict[str, Any]) -> Any:
-        share, c = jnp.clip(predicted, _SMALL, 1 - _SMALL), extra["concentration"]
+        share, c = _inside_unit(predicted), extra["concentration"]
         first, second = jax.random.split(key)
         share = dist.Beta(c * share, c * (1 - share)).sample(first)
         trials = jnp.asarray(self.trials, int)
@@ -224,6 +227,16 @@ class BetaBinomial(Counts):
 def extras(likelihood: Likelihood, values: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a likelihood beside its scale."""
     return {name: values[name] for name in likelihood.priors()}
+
+
+def strata(draws: int) -> np.ndarray:
+    """Probabilities, (draws, strata), one in each stratum; together they reach far into the tails.
+
+    Every draw has its own, shifted by a golden ratio each time.
+    """
+    each = -(-_COMPONENTS // draws)
+    shift = np.clip((np.arange(draws) * 0.6180339887498949) % 1, 1e-3, 1 - 1e-3)
+    return np.asarray((np.arange(each) + shift[:, None]) / each)
 
 
 def beta_cdf(share: Any, at: Any, spread: Any) -> Any:

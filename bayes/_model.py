@@ -19,6 +19,9 @@ from bayes._prior import check_priors, prior
 # Width of the prior of the log of the noise scale around its estimate.
 _SCALE_WIDTH = 2.0
 _NO_NOISE = 1e-12
+_NOISE_NAMES = ("scale", "df", "concentration", "scale_slope", "outlier_share", "outlier_factor",
+                "log_scale")  # fmt: skip
+_DIMENSIONS = ("chain", "draw", "run", "loss", "weight")
 
 
 class Table(eqx.Module):
@@ -65,15 +68,21 @@ def program(law: js.Law, table: Table) -> None:
     for name, weights in table.centering.items():
         width = jnp.broadcast_to(values[f"sd_{name}"], weights.shape) ** weights
         values[f"raw_{name}"] = numpyro.sample(f"raw_{name}", dist.Normal(0.0, width).to_event(1))
-    found = terms(law, table, values)
+    found = terms(law, table, values, everywhere=False)
     for name, value in found.params.items():
         if name not in values:
             numpyro.deterministic(name, value)
     numpyro.factor("runs", jnp.sum(table.weight * found.log_prob))
 
 
-def terms(law: js.Law, table: Table, values: Mapping[str, Any]) -> Terms:
-    """Parameters, predictions and log density of every run at values of all sites."""
+def terms(
+    law: js.Law, table: Table, values: Mapping[str, Any], *, everywhere: bool = True
+) -> Terms:
+    """Parameters, predictions and log density of every run at values of all sites.
+
+    Without `everywhere`, runs of weight zero are taken as predicted exactly: where the law has no
+    density for them, they must not spoil that of the others.
+    """
     params = parameters(law, table, values)
     effects = {
         name: values[f"sd_{name}"] ** (1 - weights) * values[f"raw_{name}"]
@@ -81,31 +90,31 @@ def terms(law: js.Law, table: Table, values: Mapping[str, Any]) -> Terms:
     }
     shift = sum(effects[name][table.codes[name]] for name in effects)
     central = law(*(table.inputs[name] for name in law.inputs), **params)
+    if not everywhere:
+        central = jnp.where(table.weight > 0, central, table.loss)
     predicted = central * jnp.exp(shift)
     scale = jnp.asarray(values.get("scale", 1.0))
     if "scale_slope" in values:
         scale = scale * jnp.exp(values["scale_slope"] * table.size)
     if table.input_error:
-        scale = jnp.sqrt(scale**2 + _input_variance(law, table, params, predicted))
+        slopes = _slopes(law, table, params)
+        share = sum((table.input_error[x] * slopes[x] / central) ** 2 for x in slopes)
+        scale = jnp.sqrt(scale**2 + share * (1.0 if table.likelihood.log else predicted**2))
     return Terms(params, predicted, scale, effects, _log_prob(table, values, predicted, scale))
 
 
-def _input_variance(law: js.Law, table: Table, params: dict[str, Any], predicted: Any) -> Any:
-    """Variance of the residual of every run that comes from errors of its inputs, to first order.
+def _slopes(law: js.Law, table: Table, params: dict[str, Any]) -> dict[str, Any]:
+    """dlaw / dlog x at every run, for every input x that has an error."""
 
-    ``sum_x (error_x dlog law / dlog x)^2``, times the loss squared where residuals are of the loss.
-    """
-
-    def log_law(logs: dict[str, Any]) -> Any:
-        return jnp.log(law(*(jnp.exp(logs[name]) for name in law.inputs), **params))
+    def at(logs: dict[str, Any]) -> Any:
+        return law(*(jnp.exp(logs[name]) for name in law.inputs), **params)
 
     logs = {name: jnp.log(x) for name, x in table.inputs.items()}
-    total = jnp.zeros_like(predicted)
-    for name, error in table.input_error.items():
+    slopes = {}
+    for name in table.input_error:
         tangents = {key: jnp.ones_like(x) if key == name else 0 * x for key, x in logs.items()}
-        slope = jax.jvp(log_law, (logs,), (tangents,))[1]
-        total += (error * slope) ** 2
-    return total if table.likelihood.log else total * predicted**2
+        slopes[name] = jax.jvp(at, (logs,), (tangents,))[1]
+    return slopes
 
 
 def _log_prob(table: Table, values: Mapping[str, Any], predicted: Any, scale: Any) -> Any:
@@ -184,16 +193,14 @@ class Model:
     Attributes:
         fit: the fit that sampling starts at.
         table: everything the program is conditioned on.
-        replaced: the sites whose prior was given by the user.
-        notes: what to know before using its posterior.
+        scale_by: what the noise scale depends on, or None.
+        center: mean log of that over the runs.
     """
 
     fit: js.Fit
     table: Table
-    replaced: frozenset[str] = frozenset()
     scale_by: str | None = None
     center: float = 0.0
-    clusters: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def law(self) -> js.Law:
@@ -267,10 +274,12 @@ def model(
     noise = as_likelihood(likelihood, fit.objective)
     if isinstance(noise, Counts):
         _check_counts(noise, runs, scale_by is not None or outliers or bool(input_error))
-    size, center = _sizes(runs, scale_by)
+    inputs = {name: runs.inputs[name] for name in fit.law.inputs}
+    size, center = _sizes(runs, inputs, scale_by)
     codes = {name: _codes(runs, by) for name, by in (effects or {}).items()}
     _check_effects(fit.law, codes)
-    errors = _checked_errors(runs, input_error or {})
+    refuse_names(fit.law)
+    errors = _checked_errors(fit.law, input_error or {})
     typical = _typical(fit, noise)
     defaults = _defaults(fit, noise, typical, scale_by, tuple(codes), outliers)
     given = dict(priors or {})
@@ -294,14 +303,7 @@ def model(
         centering={name: _centering(fit, code) for name, code in codes.items()},
         input_error={name: jnp.asarray(x, float) for name, x in errors.items()},
     )
-    return Model(
-        fit=fit,
-        table=table,
-        replaced=frozenset(given),
-        scale_by=scale_by,
-        center=center,
-        clusters={name: str(by) for name, by in (effects or {}).items()},
-    )
+    return Model(fit, table, scale_by, center)
 
 
 def _single(fit: js.Fit) -> js.Runs:
@@ -327,11 +329,11 @@ def _check_counts(noise: Counts, runs: js.Runs, scaled: bool) -> None:
         raise js.DataError(f"{runs.source}: row {row} has a share of {loss.max():g}, above 1")
 
 
-def _sizes(runs: js.Runs, by: str | None) -> tuple[np.ndarray, float]:
+def _sizes(runs: js.Runs, inputs: Mapping[str, Any], by: str | None) -> tuple[np.ndarray, float]:
     """Centered logs of what the noise scale depends on, and their center."""
     if by is None:
         return np.zeros(len(runs)), 0.0
-    logs = log_size(runs.inputs, by)
+    logs = np.asarray(log_size(inputs, by))
     center = float(logs[np.asarray(runs.weight) > 0].mean())
     return logs - center, center
 
@@ -352,9 +354,20 @@ def _codes(runs: js.Runs, by: Any) -> np.ndarray:
     return js.cluster_codes(runs, by)
 
 
+def refuse_names(law: js.Law) -> None:
+    """Refuse a law whose parameters are called like those of the noise or of the population."""
+    prefixes = ("free_", "sd_", "raw_", "mu_", "tau_", "effect_")
+    bad = [name for name in law.names if name in _NOISE_NAMES or name.startswith(prefixes)]
+    if bad:
+        raise js.LawError(
+            f"law {law.name!r} has a parameter {bad[0]!r}, which is what the noise model calls one "
+            "of its own; rename it"
+        )
+
+
 def _check_effects(law: js.Law, codes: Mapping[str, np.ndarray]) -> None:
     for name, code in codes.items():
-        if not name.isidentifier() or name in (*law.names, *law.inputs):
+        if not name.isidentifier() or name in (*law.names, *law.inputs, *_DIMENSIONS):
             raise js.DataError(f"an effect needs a name of its own, such as 'model', not {name!r}")
         if len(np.unique(code)) == len(code):
             raise js.DataError(
@@ -363,10 +376,10 @@ def _check_effects(law: js.Law, codes: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _checked_errors(runs: js.Runs, given: Mapping[str, float]) -> dict[str, float]:
+def _checked_errors(law: js.Law, given: Mapping[str, float]) -> dict[str, float]:
     for name, error in given.items():
-        if name not in runs.inputs:
-            raise js.DataError(f"input_error: there is no input {name!r}")
+        if name not in law.inputs:
+            raise js.DataError(f"input_error: law {law.name!r} has no input {name!r}")
         if not 0 < float(error) < 1:
             raise js.DataError(f"input_error of {name} must be a relative error, such as 0.02")
     return {name: float(error) for name, error in given.items()}

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from numpyro.infer.hmc import hmc
@@ -28,7 +27,6 @@ class Chains(NamedTuple):
 
     z: dict[str, Any]
     stats: dict[str, np.ndarray]
-    warmup_steps: int
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,14 +96,11 @@ def run(
     init, advance = _programs(target, warmup, accept, devices if lanes % devices == 0 else 1)
     state = init(data, starts, jax.random.split(key, lanes))
     kept: list[Any] = []
-    before = 0
     for done in range(0, warmup + draws, _CHUNK):
         state, (z, stats) = advance(state, data)
         skip = max(0, warmup - done)
         if skip < _CHUNK:
             kept.append(jax.device_get(jax.tree.map(lambda x, skip=skip: x[skip:], (z, stats))))
-        else:
-            before += int(jnp.sum(stats["num_steps"]))
         tick(lanes * min(_CHUNK, warmup + draws - done))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:draws].swapaxes(0, 1), *kept)
-    return Chains(joined[0], joined[1], before)
+    return Chains(*joined)

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 import jaxscale as js
-from bayes._hierarchy import Member
-from bayes._posterior import Posterior
 
 # Okabe and Ito's blue and vermilion, and shades that differ in lightness: greyscale keeps them.
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#6b6b6b"
@@ -33,8 +31,9 @@ def draws_of(source: Any) -> js.Draws:
     """
     if isinstance(source, js.Draws):
         return source
-    if isinstance(source, Posterior | Member):
-        return source.draws
+    draws = getattr(source, "draws", None)  # a posterior, a member, a comparison
+    if isinstance(draws, js.Draws):
+        return draws
     raise js.DataError(
         f"this picture needs a posterior, such as bayes.sample(fit, key=key), not "
         f"{type(source).__name__}"

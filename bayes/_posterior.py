@@ -14,7 +14,7 @@ import jaxscale as js
 from bayes._diagnose import doubt
 from bayes._groups import data_tree
 from bayes._model import Model
-from bayes._scatter import scatter
+from bayes._scatter import scatter, trials_note
 from bayes._target import Described, describe
 
 
@@ -57,7 +57,7 @@ class Posterior:
     def described(self) -> Described:
         """Everything that follows from the draws, with leading axes (chains, draws)."""
         u = {name: jnp.asarray(x) for name, x in self.u.items()}
-        found = describe(self.law, self.model.table, u, self.key)
+        found = describe(self.law, self.model.table, u, jax.random.split(self.key, 3)[0])
         return Described(*jax.device_get(tuple(found)))
 
     @property
@@ -83,13 +83,15 @@ class Posterior:
         scale = self.scale if "scale" in self.noise else np.zeros(count)
         findings = [each for each in self.verdict.findings if each.code != "converged"]
         refusal = doubt(self.verdict)
+        said = [each.sentence for each in findings if each.sentence != refusal]
+        effects = [f"effects of {name}" for name in self.model.table.centering]
         return js.Draws(
             fit=self.fit,
-            method=f"posterior ({self.method})",
+            method=f"posterior ({', '.join([self.method, *effects])})",
             params=self.params,
             scale=scale,
             center="median",
-            notes=tuple(each.sentence for each in findings if each.sentence != refusal),
+            notes=(*said, *trials_note(self.model.table.likelihood)),
             noise=scatter(self.model, self.noise, count),
             doubt=refusal,
         )
@@ -101,7 +103,9 @@ class Posterior:
 
         Losses are called ``loss`` and have the dimension ``run``, with the numbers of the rows.
         """
-        return data_tree(self.model, self.u, self.described, self.stats, self.key)
+        return data_tree(
+            self.model, self.u, self.described, self.stats, jax.random.split(self.key, 3)[1]
+        )
 
     def frame(self, level: float = 0.9, quantities: Any = None) -> pd.DataFrame:
         """Mean, median, standard deviation and equal-tailed interval, one row per quantity.

@@ -63,7 +63,7 @@ def frame(law: js.Law, table: Table, theta: Any) -> Frame:
 
     at = jnp.concatenate([center[which], jnp.zeros(ends[-1] - len(which), center.dtype)])
     values = constrained(table, {"main": center} | {k: jnp.zeros(n) for k, n in shapes.items()})
-    found = terms(law, table, values)
+    found = terms(law, table, values, everywhere=False)
     slopes = jnp.where(table.weight[:, None] > 0, jax.jacfwd(log_predicted)(at), 0.0)
     extra = extras(table.likelihood, values)
     weight = table.weight * table.likelihood.information(found.predicted, found.scale, extra)
@@ -163,5 +163,8 @@ def _spread(law: js.Law, table: Table, physical: Mapping[str, Any]) -> tuple[Any
 
 def _inside(chosen: dist.Distribution, value: Any) -> Any:
     """The value, or the middle of a prior that excludes it."""
-    middle = chosen.mean
+    try:
+        middle = chosen.mean
+    except NotImplementedError:
+        middle = jnp.median(chosen.sample(jax.random.key(0), (501,)))
     return jnp.where(chosen.support(value) & jnp.isfinite(chosen.log_prob(value)), value, middle)

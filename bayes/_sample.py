@@ -38,7 +38,7 @@ def sample(
         runs: the runs, for a law.
         key: JAX random key.
         draws, warmup: per chain.
-        chains: number of chains.
+        chains: number of chains, at least 2.
         target_accept: acceptance probability that the step size is tuned to.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
         **options: what `model` takes: likelihood, priors, scale_by, effects, outliers,
@@ -53,10 +53,12 @@ def sample(
     Example:
         >>> sample(fit, likelihood=StudentT(), effects={"model": "N"}, key=jax.random.key(0))
     """
-    if chains < 1 or draws < 4 or warmup < 1:
-        raise js.DataError("sampling needs at least 1 chain, 4 draws and 1 step of warmup")
-    made = as_model(source, runs, key, options)
-    first, second = jax.random.split(key)
+    if chains < 2 or draws < 4 or warmup < 1:
+        raise js.DataError(
+            "sampling needs at least 2 chains, which have to agree, 4 draws and 1 step of warmup"
+        )
+    first, second, third = jax.random.split(key, 3)
+    made = as_model(source, runs, third, options)
     with js.progress(f"sampling {made.law.name}", chains * (draws + warmup), show_progress) as tick:
         found = sample_many(
             made.law,

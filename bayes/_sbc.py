@@ -128,7 +128,7 @@ def sbc(
     draws: int = 99,
     thin: int = 4,
     warmup: int = 300,
-    accept: float = 0.9,
+    target_accept: float = 0.9,
     alpha: float = 0.05,
     sampler: Sampler | None = None,
     show_progress: bool | None = None,
@@ -154,13 +154,13 @@ def sbc(
         draws: draws that are kept of each; with 99, ranks have 100 values.
         thin: one in so many draws is kept, so that they are about independent.
         warmup: iterations before.
-        accept: acceptance probability that the step size is tuned to.
+        target_accept: acceptance probability that the step size is tuned to.
         alpha: how often a correct sampler fails in any quantity, at most; every quantity is held
             against its share.
         sampler: draws from posteriors, if it is not NUTS that is to be checked, see `Sampler`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
         **options: what `model` takes, for a fit: likelihood, priors, scale_by, effects, outliers,
-            input_error.
+            input_error. Weights of runs count as 0 or 1.
 
     Raises:
         DataError: for fewer than 20 tables or 9 draws, or a prior that hardly expects runs at all.
@@ -178,14 +178,16 @@ def sbc(
         )
     first, second, third = jax.random.split(key, 3)
     given = source.model if isinstance(source, Posterior) else source
-    made = as_model(given, None, third, options)
+    made = _unweighted(as_model(given, None, third, options))
     values, loss, kept = _simulated(made, first, sims)
     tables = eqx.tree_at(lambda t: t.loss, lanes_of(made.table, sims), loss)
     theta = _free(made.law, made.table, values)
     diverged = 0.0
     if sampler is None:
         with js.progress("calibrating", sims * (warmup + draws * thin), show_progress) as tick:
-            found = _nuts(made.law, tables, theta, second, warmup, draws * thin, accept, tick)
+            found = _nuts(
+                made.law, tables, theta, second, warmup, draws * thin, target_accept, tick
+            )
         diverged = float(found.stats["diverging"].any((1, 2)).mean())
         u = {name: x[:, 0, thin - 1 :: thin] for name, x in found.u.items()}
     else:
@@ -209,6 +211,12 @@ def sbc(
         kept=kept,
         diverged=diverged,
     )
+
+
+def _unweighted(model: Model) -> Model:
+    """Weights of 0 and 1: a run of another importance is not one that is simulated otherwise."""
+    weight = jnp.where(model.table.weight > 0, 1.0, 0.0)
+    return dataclasses.replace(model, table=dataclasses.replace(model.table, weight=weight))
 
 
 def _nuts(
@@ -278,7 +286,7 @@ def _quantities(law: js.Law, table: Table, values: dict[str, Any]) -> dict[str, 
     derived = {name: jnp.asarray(fn(**found.params)) for name, fn in law.derived}
     sites = [name for name in scalar_sites(table) if not name.startswith("free_")]
     noise = {name: values[name] for name in sites if name not in law.names}
-    total = jnp.sum(table.weight * found.log_prob)
+    total = jnp.sum(jnp.where(table.weight > 0, table.weight * found.log_prob, 0.0))
     params = {name: found.params[name] for name in law.names}
     return {**params, **derived, **noise, _LIKELIHOOD: total}
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
 import jaxscale as js
-from bayes._likelihood import Counts, Likelihood, ObjectiveNoise, beta_cdf, extras
+from bayes._likelihood import Counts, Likelihood, ObjectiveNoise, beta_cdf, extras, strata
 from bayes._model import Model, log_size
 
 _NODES = 24  # of the Gauss-Hermite rule
@@ -75,15 +75,17 @@ class NormalMixture(js.RunNoise):
 
 
 class Convolution(js.RunNoise):
-    """The noise model of any objective plus normal effects, by a Gauss-Hermite rule.
+    """The noise model of any objective plus normal effects.
 
-    `share` and `factor` are those of outliers, (draws,), or None.
+    `share` and `factor` are those of outliers, (draws,), or None; `levels` are the quantiles that
+    stand for the noise where there are effects, (draws, levels).
     """
 
     objective: js.Objective
     spread: Spread
     share: Any
     factor: Any
+    levels: Any
 
     @property
     def log(self) -> bool:
@@ -100,11 +102,15 @@ class Convolution(js.RunNoise):
         parts = self._scales(inputs)
         if self.spread.effect is None:
             return sum(share * self.objective.cdf(r, scale) for share, scale in parts)
-        nodes, weights = _hermite()
-        width = jnp.sqrt(self.spread.effect_at(predicted, self.log))
-        at = r[..., None] - width[:, None] * nodes
-        each = [share * (self.objective.cdf(at, s[:, None]) @ weights) for share, s in parts]
-        return sum(each)
+        # A normal distribution around each of some quantiles of the noise: smooth however sharp
+        # the noise is, since every draw has quantiles of its own.
+        width = jnp.sqrt(self.spread.effect_at(predicted, self.log))[:, None]
+
+        def below(scale: Any) -> Any:
+            nodes = self.objective.ppf(self.levels, scale[:, None])
+            return ndtr((r[..., None] - nodes) / width).mean(-1)
+
+        return sum(share * below(scale) for share, scale in parts)
 
     def bracket(self, u: Any, predicted: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
         scales = [scale for _, scale in self._scales(inputs)]
@@ -178,13 +184,22 @@ def scatter_of(
     variances = likelihood.variances(extra, draws)
     if variances is None:
         assert isinstance(likelihood, ObjectiveNoise)
-        return Convolution(likelihood.objective, spread, _array(share), _array(factor))
+        levels = jnp.asarray(strata(draws))
+        return Convolution(likelihood.objective, spread, _array(share), _array(factor), levels)
     weights = np.full(variances.shape, 1 / variances.shape[1])
     if share is not None and factor is not None:
         wide = variances * (1 + factor[:, None]) ** 2
         variances = np.concatenate([variances, wide], axis=1)
         weights = np.concatenate([(1 - share)[:, None] * weights, share[:, None] * weights], axis=1)
     return NormalMixture(jnp.asarray(variances), jnp.asarray(weights), spread, likelihood.log)
+
+
+def trials_note(likelihood: Likelihood) -> tuple[str, ...]:
+    """For counts: how many trials the bands of a new run are for."""
+    if not isinstance(likelihood, Counts):
+        return ()
+    trials = float(np.median(np.asarray(likelihood.trials)))
+    return (f"The bands of a new run are for {trials:g} trials.",)
 
 
 def _array(values: Any) -> Any:

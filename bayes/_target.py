@@ -92,7 +92,7 @@ def describe_one(law: js.Law, table: Table, values: Mapping[str, Any], key: jax.
         values=dict(values),
         params=found.params,
         effects=found.effects,
-        log_likelihood=table.weight * found.log_prob,
+        log_likelihood=jnp.where(table.weight > 0, table.weight * found.log_prob, 0.0),
         predicted=found.predicted,
         replicated=replicate(table, values, found.predicted, found.scale, key),
     )

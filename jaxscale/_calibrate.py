@@ -221,6 +221,7 @@ class _Study:
             self.levels, self.resamples, [q.label for q in self.chosen], self.source.sentence,
             np.asarray(jax.random.key_data(self.key)).tolist(), np.asarray(self.fit.free).tolist(),
             None if self.codes is None else self.codes.tolist(), self.source.icc,
+            [repr(self.own[name]) for name in sorted(self.own)],
         )  # fmt: skip
         return hashlib.sha256(json.dumps(fields, default=str).encode()).hexdigest()
 

@@ -121,6 +121,7 @@ def _lanes_pass(
         inputs, loss, weight = part
         r, jacobian = over_rows(inputs, loss, loss_scale, params)
         weight = weight if weight.ndim == 2 else weight[:, None]
+        r = jnp.where(weight > 0, r, 0.0)  # the law may have no loss at a run that does not count
         psi, core, reweighted = objective.weights(r, smoothing.next_width)
         curvature = weight * (core + smoothing.mix * jnp.maximum(reweighted - core, 0))
         value = (weight * objective.rho(r, smoothing.width)).sum(0)

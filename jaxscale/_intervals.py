@@ -124,7 +124,7 @@ def intervals(
     notes = [] if demand is None else [demand.sentence]
     rows: list[dict[str, Any]] = []
 
-    def add(method: str, found: _Found) -> None:
+    def add(method: str, found: _Found, point: np.ndarray = point) -> None:
         ends, said = found
         notes.extend(f"{method}: {text}" for text in dict.fromkeys(said) if text not in notes)
         for quantity, middle, (low, high) in zip(request.chosen, point, ends, strict=True):
@@ -142,7 +142,8 @@ def intervals(
             raise DataError(f"the {made.method} is of law {made.law.name!r}, not {fit.law.name!r}")
         names.append(made.method)
         again = f", {names.count(made.method)}" if names.count(made.method) > 1 else ""
-        add(made.method + again, request.from_draws(made))
+        middle = point if made.center == "fit" else request.medians(made)
+        add(made.method + again, request.from_draws(made), middle)
     if not rows:
         raise DataError("intervals needs at least one method, or draws")
     best = (*(["cluster pairs"] if by is not None else []), "pairs")
@@ -189,6 +190,9 @@ class _Request:
             show_progress=self.show_progress,
         )
         return self.from_draws(made)
+
+    def medians(self, made: Draws) -> np.ndarray:
+        return np.median(np.asarray(evaluate(self.fit.law, self.chosen, made.params)), axis=0)
 
     def from_draws(self, made: Draws) -> _Found:
         values = np.asarray(evaluate(self.fit.law, self.chosen, made.params))

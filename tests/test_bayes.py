@@ -258,6 +258,10 @@ def test_it_stands_beside_other_intervals(chinchilla_fit, chinchilla_posterior, 
     )
     low, high = table["alpha", "posterior (NUTS)"]
     assert 0.3 < low < 0.345 < high < 0.39
+    estimate = table.frame().set_index("method")["estimate"]
+    assert estimate["hessian"] == pytest.approx(float(chinchilla_fit.params["alpha"]))
+    median = np.median(chinchilla_posterior.params["alpha"])
+    assert estimate["posterior (NUTS)"] == pytest.approx(median)
 
 
 def test_an_unidentified_parameter_is_said(key):

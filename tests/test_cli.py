@@ -8,6 +8,7 @@ import cases
 import numpy as np
 import pandas as pd
 import pytest
+import xarray
 
 import jaxscale as js
 from jaxscale._cli import main
@@ -303,3 +304,45 @@ def test_uncertainty_requests_that_cannot_be_answered(run, table, arguments, sen
     assert sentence in err
     assert len(err.strip().splitlines()) == 1
     assert set(tmp_path.iterdir()) == before
+
+
+def test_posterior_main_path(run, table, tmp_path):
+    path, frame = table
+    code, out, err = run(
+        "posterior", path, "--likelihood", "gaussian", "--draws", "300", "--warmup", "300",
+        "--flop", "1e22", "--out", "result",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    for part in ("Posterior, 90% intervals", "R-hat", "0 divergent", "1e+22", "Wrote result"):
+        assert part in out
+    names = {path.name for path in (tmp_path / "result").iterdir()}
+    assert names == {
+        "posterior.nc", "fit.json", "parameters.csv", "frontier.csv", "frontier.png", "pair.png",
+        "predictive.png", "prior_posterior.png",
+    }  # fmt: skip
+    with xarray.open_datatree(tmp_path / "result" / "posterior.nc") as data:
+        assert data["posterior"]["alpha"].shape == (4, 300)
+        assert data["log_likelihood"]["loss"].shape == (4, 300, len(frame))
+    low, high = pd.read_csv(tmp_path / "result" / "parameters.csv").set_index("quantity").loc[
+        "alpha", ["low", "high"]
+    ]  # fmt: skip
+    assert low < 0.36 < high or low < 0.35 < high
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--likelihood", "cauchy"], "--likelihood must be student"),
+        (["--level", "90"], "level must lie between 0 and 1"),
+        (["--scale-by", "width"], "scale_by must be an input"),
+        (["--draws", "1"], "at least 1 chain"),
+        (["--by", "model"], "no column 'model'"),
+        (["--flop", "much"], "is not a number"),
+    ],
+)
+def test_posterior_bad_requests(run, table, arguments, message, tmp_path):
+    code, _, err = run("posterior", table[0], "--restarts", "16", *arguments, "--out", "result")
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "result").exists()

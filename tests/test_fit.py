@@ -481,3 +481,21 @@ def test_refinement_never_ends_above_a_restart(objective, factor):
         key=jax.random.key(0),
     )
     assert fit.value <= fit.restarts.value.min() * (1 + 1e-9)
+
+
+def test_a_run_of_weight_zero_may_be_out_of_reach_of_the_law(key):
+    """A line that is negative there, so that its log loss is none: the fit does not see it."""
+
+    @js.law(a=js.positive(1.0, 6.0), b=js.positive(0.1, 1.0))
+    def falling(x, *, a, b):
+        """L(x) = a - b log x"""
+        return a - b * jnp.log(x)
+
+    x = np.geomspace(1.5, 30.0, 12)
+    loss = 4.0 - np.log(x)
+    runs = js.Runs.from_arrays(
+        x=np.append(x, 1e4), loss=np.append(loss, 1.0), weight=np.append(np.ones(12), 0.0)
+    )
+    fit = js.fit(falling, runs, objective=js.LogGaussian(), restarts=16, key=key)
+    assert fit.params["a"] == pytest.approx(4.0, rel=1e-6)
+    assert fit.params["b"] == pytest.approx(1.0, rel=1e-6)

@@ -1,5 +1,7 @@
 """Likelihoods: densities, draws and distribution functions agree; models with every option."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,7 +215,8 @@ def test_bad_options_are_one_sentence(clustered):
         ({"likelihood": bayes.Binomial([1, 2])}, "as many trials"),
         ({"scale_by": "width"}, "scale_by"),
         ({"effects": {"N": "N"}}, "name of its own"),
-        ({"effects": {"run": np.arange(48)}}, "one run"),
+        ({"effects": {"size": np.arange(48)}}, "one run"),
+        ({"effects": {"run": "N"}}, "name of its own"),
         ({"input_error": {"x": 0.1}}, "no input 'x'"),
         ({"input_error": {"N": 3}}, "relative error"),
     ):
@@ -223,3 +226,60 @@ def test_bad_options_are_one_sentence(clustered):
         bayes.StudentT(-1.0)
     with pytest.raises(js.JaxscaleError, match="trials"):
         bayes.Binomial(0)
+
+
+def test_names_of_the_noise_are_refused_as_parameters(clustered, key):
+    @js.law(E=js.positive(0.5, 3.0), scale=js.positive(0.1, 3.0, unit="N**gamma"),
+            gamma=js.real(0.05, 1.5))  # fmt: skip
+    def named(N, *, E, scale, gamma):
+        """L(N) = E + scale N^-gamma"""
+        return E + scale * N**-gamma
+
+    fit = js.fit(named, clustered.runs, restarts=16, key=key)
+    with pytest.raises(js.LawError, match="rename"):
+        bayes.model(fit)
+
+
+def test_runs_of_weight_zero_may_be_out_of_reach_of_the_law(key):
+    """A line that is negative where nothing counts: density and gradient are those of the rest."""
+
+    @js.law(a=js.positive(1.0, 6.0), b=js.positive(0.1, 1.0))
+    def falling(x, *, a, b):
+        """L(x) = a - b log x"""
+        return a - b * jnp.log(x)
+
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1.5, 30.0, 12)
+    loss = (4.0 - np.log(x)) * np.exp(0.01 * rng.normal(size=12))
+    far = js.Runs.from_arrays(
+        x=np.append(x, 1e4), loss=np.append(loss, 1.0), weight=np.append(np.ones(12), 0.0)
+    )
+    near = js.Runs.from_arrays(x=x, loss=loss)
+    gradients = []
+    best = js.fit(falling, near, objective=js.LogGaussian(), restarts=16, key=key)
+    for runs in (near, far):
+        fit = dataclasses.replace(best, runs=runs)
+        model = bayes.model(fit)
+        axes = frame(model.law, model.table, jnp.asarray(fit.free))
+        z = {"main": jnp.full(3, 0.1)}
+        gradients.append(jax.grad(lambda z, m=model, a=axes: Target(m.law)((m.table, a), z))(z))
+    np.testing.assert_allclose(gradients[1]["main"], gradients[0]["main"], rtol=1e-5)
+
+
+def test_effects_much_wider_than_a_sharp_noise(key):
+    """The band of a new run of Huber noise with effects, against simulation."""
+    rng = np.random.default_rng(7)
+    x, group = np.geomspace(1e3, 1e7, 48), np.repeat(np.arange(12), 4)
+    loss = 4.0 * x**-0.1 * np.exp(0.05 * rng.normal(size=12)[group] + 0.001 * rng.normal(size=48))
+    runs = js.Runs.from_arrays(x=x, loss=loss, cluster=group)
+    fit = js.fit(js.laws.power_law, runs, restarts=16, key=key)
+    post = bayes.sample(fit, key=key, effects={"group": "cluster"}, draws=400)
+    law = np.asarray(js.laws.power_law(1e5, **post.params))
+    many = (200, len(law))
+    u = rng.uniform(1e-9, 1 - 1e-9, size=many)
+    r = np.asarray(fit.objective.ppf(jnp.asarray(u), jnp.asarray(post.scale)))
+    r = r + post.noise["sd_group"] * rng.normal(size=many)
+    for level in (0.5, 0.9):
+        band = js.predict(post, x=1e5, level=level)
+        brute = np.quantile(law * np.exp(-r), [(1 - level) / 2, (1 + level) / 2])
+        assert (float(band.run_low), float(band.run_high)) == pytest.approx(brute, rel=2e-3)

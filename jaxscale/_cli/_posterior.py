@@ -83,6 +83,8 @@ def posterior(
         seed=seed,
         by=by,
     )
+    if budgets is not None and set(fitted.law.inputs) != {"N", "D"}:
+        raise DataError(f"--flop: law {law!r} is not one in N and D")
     import jax
 
     from jaxscale import bayes
@@ -111,8 +113,6 @@ def _frontier(
     from jaxscale._allocate import allocate
 
     if set(found.law.inputs) != {"N", "D"}:
-        if budgets is not None:
-            raise DataError(f"--flop: law {found.law.name!r} is not one in N and D")
         return None
     try:
         return allocate(found, flop=budgets or common.decades(found.fit), level=level).frame()
