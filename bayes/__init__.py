@@ -1,6 +1,15 @@
 """The Bayesian layer: full posteriors of scaling laws with NumPyro.
 
 Also reachable, and usually written, as ``from jaxscale import bayes``.
+
+- A model: `_prior`, `_likelihood`, `_model` (the NumPyro program of one data set), `_pooling` (of
+  many that are alike).
+- Sampling it: `_precondition` and `_transport` (coordinates), `_target`, `_nuts` (lanes side by
+  side), `_many`, `_sample`, `_hierarchical`, `_approximate`.
+- What comes out: `_posterior`, `_hierarchy`, `_groups` (the DataTree), `_scatter` (a new run),
+  `_diagnose` (the verdict).
+- Whether to believe it: `_check`, `_discrepancy`, `_uniform`, `_sbc`, `_interval_method`.
+- Which model: `_compare`, `_folds`, `_scoring`, `_average`. Pictures: `_plots`.
 """
 
 from bayes._approximate import approximate as approximate

@@ -161,7 +161,7 @@ def test_ranks_of_an_offset_law_are_uniform(likelihood, key):
     loss = (1.7 + 3 * x**-0.3) * np.exp(0.02 * rng.normal(size=24))
     runs = js.Runs.from_arrays(x=x, loss=loss)
     fit = js.fit(js.laws.power_law_offset, runs, restarts=64, key=key)
-    ranks_are_uniform(bayes.sbc(fit, likelihood=likelihood, sims=256, key=key))
+    ranks_are_uniform(bayes.sbc(fit, likelihood=likelihood, sims=160, key=key))
 
 
 @pytest.mark.slow
