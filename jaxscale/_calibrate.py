@@ -221,7 +221,8 @@ class _Study:
             self.levels, self.resamples, [q.label for q in self.chosen], self.source.sentence,
             np.asarray(jax.random.key_data(self.key)).tolist(), np.asarray(self.fit.free).tolist(),
             None if self.codes is None else self.codes.tolist(), self.source.icc,
-            [repr(self.own[name]) for name in sorted(self.own)],
+            # Of other methods than dataclasses, only the name is known.
+            [repr(m) for _, m in sorted(self.own.items()) if dataclasses.is_dataclass(m)],
         )  # fmt: skip
         return hashlib.sha256(json.dumps(fields, default=str).encode()).hexdigest()
 

@@ -25,6 +25,13 @@ import jaxscale as js
 jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """A process may map so many pieces of memory and no more, and every program takes some."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(20260714)
