@@ -173,6 +173,12 @@ def calibrate(
     return Calibration(fit, study.source.sentence, sims, resamples, _table(study, *results))
 
 
+def _is_frozen(method: Any) -> bool:
+    """Whether a method's text is its settings; of others than frozen dataclasses it may change."""
+    params = getattr(method, "__dataclass_params__", None)
+    return params is not None and bool(params.frozen)
+
+
 def _needed_codes(fit: Fit, methods: tuple[str, ...], by: Any) -> np.ndarray | None:
     if not set(methods) & set(_CLUSTERED):
         return None
@@ -221,8 +227,7 @@ class _Study:
             self.levels, self.resamples, [q.label for q in self.chosen], self.source.sentence,
             np.asarray(jax.random.key_data(self.key)).tolist(), np.asarray(self.fit.free).tolist(),
             None if self.codes is None else self.codes.tolist(), self.source.icc,
-            # Of other methods than dataclasses, only the name is known.
-            [repr(m) for _, m in sorted(self.own.items()) if dataclasses.is_dataclass(m)],
+            [repr(m) for _, m in sorted(self.own.items()) if _is_frozen(m)],
         )  # fmt: skip
         return hashlib.sha256(json.dumps(fields, default=str).encode()).hexdigest()
 

@@ -153,7 +153,7 @@ class Exact:
     narrowed: float = 1.0
     n: int = 4000
     lost: bool = False
-    sizes: list = dataclasses.field(default_factory=list)
+    sizes: list = dataclasses.field(default_factory=list, repr=False)  # no setting
 
     def __call__(self, fit, loss, *, key):
         self.sizes.append(len(loss))
@@ -202,8 +202,9 @@ def test_a_study_with_a_method_of_ones_own_resumes(line, key, tmp_path):
     again = Exact()
     assert js.calibrate(line, methods=[again], sims=30, **arguments).sims == 30
     assert again.sizes == [30]  # none of the twenty made before
-    with pytest.raises(js.DataError, match="another file"):
-        js.calibrate(line, methods=[Exact("other")], sims=20, **arguments)
+    for other in (Exact("other"), Exact(narrowed=0.5)):
+        with pytest.raises(js.DataError, match="another file"):
+            js.calibrate(line, methods=[other], sims=20, **arguments)
 
 
 def test_lost_draws_fail_their_table_only(line, key):

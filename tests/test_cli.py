@@ -335,7 +335,7 @@ def test_posterior_main_path(run, table, tmp_path):
         (["--likelihood", "cauchy"], "--likelihood must be student"),
         (["--level", "90"], "level must lie between 0 and 1"),
         (["--scale-by", "width"], "scale_by must be an input"),
-        (["--draws", "1"], "at least 1 chain"),
+        (["--draws", "1"], "at least 2 chains"),
         (["--by", "model"], "no column 'model'"),
         (["--flop", "much"], "is not a number"),
     ],
