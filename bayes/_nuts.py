@@ -59,7 +59,7 @@ def _programs(target: Target, warmup: int, accept: float, devices: int) -> tuple
 
     if devices == 1:
         return jax.jit(jax.vmap(init)), jax.jit(advance)
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("lanes",))
+    mesh = Mesh(np.array(jax.local_devices()[:devices]), ("lanes",))
     lanes = PartitionSpec("lanes")
     both = (lanes, (PartitionSpec(None, "lanes"), PartitionSpec(None, "lanes")))
     shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
@@ -92,7 +92,7 @@ def run(
         tick: called with the number of finished iterations, summed over lanes.
     """
     lanes = len(starts["main"])
-    devices = len(jax.devices())
+    devices = len(jax.local_devices())
     init, advance = _programs(target, warmup, accept, devices if lanes % devices == 0 else 1)
     state = init(data, starts, jax.random.split(key, lanes))
     kept: list[Any] = []

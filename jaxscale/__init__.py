@@ -34,6 +34,7 @@ from jaxscale._intervals import Intervals as Intervals, intervals as intervals
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from jaxscale._mesh import use_mesh as use_mesh
 from jaxscale._multiverse import multiverse as multiverse
 from jaxscale._objective import (
     Gaussian as Gaussian,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxscale._curvature import times
 from jaxscale._draws import Draws, tails
 from jaxscale._errors import LawError
 from jaxscale._law import Law
@@ -114,7 +115,7 @@ def _mixture_quantiles(
 
     def excess(at: Any) -> Any:
         beyond = 1 - noise.cdf(center - at[:, None], predicted, inputs)
-        return jnp.where(usable, beyond, 0) @ share - ends
+        return times(jnp.where(usable, beyond, 0), share) - ends
 
     def step(state: _Root) -> _Root:
         slope = (state.f_high - state.f_low) / (state.high - state.low)

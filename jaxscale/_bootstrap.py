@@ -1,16 +1,22 @@
 """bootstrap(): how the estimates would scatter over other tables of runs like this one."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxscale._checkpoint import Arrays, Checkpoint, digest_of, fit_digest
 from jaxscale._clusters import cluster_codes, demanded_clusters
 from jaxscale._draws import Draws
 from jaxscale._errors import DataError, FitError
 from jaxscale._fit import Fit
 from jaxscale._identify import elasticities
 from jaxscale._law import physical_params
+from jaxscale._mesh import use_mesh
 from jaxscale._objective import LogQuantile
 from jaxscale._progress import progress
 from jaxscale._refit import (
@@ -28,8 +34,10 @@ Kind = Literal["pairs", "residual", "wild", "parametric"]
 # Webb's six points: with few clusters, two-point weights give too few distinct resamples.
 _WEBB = np.sqrt([0.5, 1.0, 1.5])
 _GUARD_STARTS = 4
-# Weights or losses of so many resamples and runs are held at once.
+# Weights or losses of so many resamples and runs are held at once: it bounds the memory.
 _MOST_CELLS = 20_000_000
+# A block is what a checkpoint keeps or loses: seconds to minutes of work.
+_MOST_RESAMPLES = 65_536
 _RUNAWAY = 25.0
 
 
@@ -41,6 +49,8 @@ def bootstrap(
     kind: Kind = "pairs",
     by: Any = None,
     guard: float = 0.05,
+    checkpoint: str | Path | None = None,
+    mesh: Mesh | None = None,
     show_progress: bool | None = None,
 ) -> Draws:
     """Refit the law to `n` resamples of the runs; the scatter of the estimates is their error.
@@ -53,7 +63,8 @@ def bootstrap(
     - ``"parametric"`` draws residuals from the noise model of the objective.
 
     Every resample is fitted from the optimum of the fit. A share `guard` of them is fitted from
-    four cold starts as well; if any of those finds a better optimum, all resamples are.
+    four cold starts as well; if any of those finds a better optimum, all resamples are. Large jobs
+    are done in blocks of up to 65,536 resamples, one after another, in bounded memory.
 
     Args:
         fit: a fit of one data set, with its runs.
@@ -63,6 +74,10 @@ def bootstrap(
         by: clusters to keep together: an input such as ``"N"`` (runs within 1% of each other),
             ``"cluster"`` (the column given to `Runs`), or an array of labels.
         guard: share of the resamples that is also fitted from cold starts.
+        checkpoint: file that keeps finished blocks, rewritten every few seconds. A later call with
+            the same arguments goes on from there, to the draws of a job that was never cut off;
+            `n` may differ, and whole blocks are then used again.
+        mesh: devices to share the work, see `use_mesh`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
     Returns:
@@ -70,8 +85,8 @@ def bootstrap(
         whether the residuals ask for clusters.
 
     Raises:
-        DataError: for a stack, clusters that do not exist, or clusters with a kind that ignores
-            them.
+        DataError: for a stack, clusters that do not exist, clusters with a kind that ignores them,
+            or a checkpoint of another job.
         FitError: if more than half of the resamples fail.
 
     Source: Efron 1979 (pairs); Cameron, Gelbach & Miller 2008 (clusters); Wu 1986, Webb 2014
@@ -85,23 +100,57 @@ def bootstrap(
         raise DataError(f"a bootstrap needs at least 2 resamples, got {n}")
     if not 0 <= guard <= 1:
         raise DataError(f"guard is a share between 0 and 1, got {guard}")
-    codes = None if by is None else cluster_codes(runs, by)
-    block = max(1, _MOST_CELLS // len(runs))
-    parts, beaten = [], 0
-    with progress(f"bootstrapping {fit.law.name}", n, show_progress) as tick:
-        for first in range(0, n, block):
-            block_key = jax.random.fold_in(key, first) if first else key
-            draw_key, start_key = jax.random.split(block_key)
-            data = _resample(fit, kind, codes, min(block, n - first), draw_key)
-            found = refit_sets(fit, weight=data.weight, loss=data.loss, tick=tick)
-            found, worse = _guarded(fit, data, found, guard, start_key)
-            parts.append(found)
-            beaten += worse
-    found = Refits(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    job = _Job(fit, kind, None if by is None else cluster_codes(runs, by), guard, key)
+    with use_mesh(mesh):
+        found, beaten = _all_blocks(job, n, checkpoint, show_progress)
     method = f"{'cluster ' if by is not None else ''}{kind} bootstrap"
     if by is not None:
         method += f" by {by}" if isinstance(by, str) else " by the labels given"
     return _collect(fit, runs, method, found, beaten, by is None)
+
+
+class _Job(NamedTuple):
+    """What determines the refits of a block, besides its first resample and their number."""
+
+    fit: Fit
+    kind: Kind
+    codes: np.ndarray | None
+    guard: float
+    key: jax.Array
+
+    def digest(self) -> str:
+        return digest_of(fit_digest(self.fit), self.kind, self.codes, float(self.guard), self.key)
+
+    def block(self, first: int, n: int, tick: Callable[[int], None]) -> Arrays:
+        """Refits to one block of resamples, and how many a cold start improved."""
+        block_key = jax.random.fold_in(self.key, first) if first else self.key
+        draw_key, start_key = jax.random.split(block_key)
+        data = _resample(self.fit, self.kind, self.codes, n, draw_key)
+        found = refit_sets(self.fit, weight=data.weight, loss=data.loss, tick=tick)
+        found, beaten = _guarded(self.fit, data, found, self.guard, start_key)
+        return {**found._asdict(), "beaten": np.asarray(beaten)}
+
+
+def _all_blocks(
+    job: _Job, n: int, checkpoint: str | Path | None, show_progress: bool | None
+) -> tuple[Refits, int]:
+    """All refits, and how many a cold start improved."""
+    most = max(1, min(_MOST_RESAMPLES, _MOST_CELLS // len(single_fit(job.fit))))
+    # The last block may be shorter, and gives other draws than a whole one: both ends name it.
+    blocks = {
+        f"{first}-{min(first + most, n)}": (first, min(most, n - first))
+        for first in range(0, n, most)
+    }
+    label = f"bootstrapping {job.fit.law.name}"
+    with Checkpoint(checkpoint, job.digest(), "a bootstrap") as kept:
+        done = sum(size for name, (_, size) in blocks.items() if name in kept)
+        with progress(label, n, show_progress, done) as tick:
+            parts = [
+                kept.chunk(name, partial(job.block, first, size, tick))
+                for name, (first, size) in blocks.items()
+            ]
+    found = [np.concatenate([part[field] for part in parts]) for field in Refits._fields]
+    return Refits(*found), sum(int(part["beaten"]) for part in parts)
 
 
 class _Resamples(NamedTuple):

@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import io
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.stats
+from jax.sharding import Mesh
 
 from jaxscale._bootstrap import pairs_weights
+from jaxscale._checkpoint import Arrays, Checkpoint, digest_of, fit_digest
 from jaxscale._clusters import real_codes
 from jaxscale._curvature import covariance, dispersion, local
 from jaxscale._draws import tails
@@ -30,12 +29,12 @@ from jaxscale._interval_method import (
     split_methods,
 )
 from jaxscale._law import Law
+from jaxscale._mesh import use_mesh
 from jaxscale._objective import LogStudentT, Objective
 from jaxscale._profile import held_deviance
 from jaxscale._progress import progress
 from jaxscale._quantity import Quantity, at_free, resolve_all
 from jaxscale._refit import Refits, count_runs, fit_rows, refit_sets, single_fit
-from jaxscale._save import write_bytes
 from jaxscale._simulate import Noise, Simulator, simulator
 
 METHODS = ("hessian", "HC1", "HC3", "cluster", "pairs", "cluster pairs", "profile")
@@ -118,6 +117,7 @@ def calibrate(
     icc: float | None = None,
     by: Any = None,
     checkpoint: str | Path | None = None,
+    mesh: Mesh | None = None,
     show_progress: bool | None = None,
 ) -> Calibration:
     """Share of simulated tables whose interval contains the truth, method by method.
@@ -140,8 +140,9 @@ def calibrate(
         noise: ``"iid"``, ``"student"`` or ``"clustered"``, see `simulator`.
         icc: intra-cluster correlation of clustered noise; default the measured one.
         by: clusters of the noise and of the cluster methods, see `cluster_codes`.
-        checkpoint: file that is rewritten as results come in; a later call with the same arguments
-            goes on from there.
+        checkpoint: file that keeps finished tables, rewritten every few seconds. A later call with
+            the same arguments goes on from there; `sims` may differ.
+        mesh: devices to share the work, see `use_mesh`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
     Raises:
@@ -169,7 +170,8 @@ def calibrate(
         key=key,
         sims=sims,
     )
-    results = _run(study, sims, checkpoint, show_progress)
+    with use_mesh(mesh):
+        results = _run(study, sims, checkpoint, show_progress)
     return Calibration(fit, study.source.sentence, sims, resamples, _table(study, *results))
 
 
@@ -222,16 +224,14 @@ class _Study:
 
     def digest(self) -> str:
         """What a checkpoint must agree with."""
-        fields = (
-            self.fit.digest, self.fit.law.name, repr(self.fit.objective), self.methods,
-            self.levels, self.resamples, [q.label for q in self.chosen], self.source.sentence,
-            np.asarray(jax.random.key_data(self.key)).tolist(), np.asarray(self.fit.free).tolist(),
-            None if self.codes is None else self.codes.tolist(), self.source.icc,
+        return digest_of(
+            fit_digest(self.fit), self.methods, np.asarray(self.levels), self.resamples,
+            [q.label for q in self.chosen], self.codes, self.key,
+            self.source.sentence, self.source.icc, self.source.codes,
             [repr(m) for _, m in sorted(self.own.items()) if _is_frozen(m)],
         )  # fmt: skip
-        return hashlib.sha256(json.dumps(fields, default=str).encode()).hexdigest()
 
-    def simulate(self, first: int, tick: Callable[[int], None]) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, first: int, tick: Callable[[int], None]) -> Arrays:
         """One chunk of tables: covered (NaN if undecided) and width, (tables, *shape)."""
         table_key, common_key = jax.random.split(self.key)
         keys = [jax.random.fold_in(table_key, first + i) for i in range(self.chunk)]
@@ -264,7 +264,7 @@ class _Study:
             known = np.isfinite(low) & np.isfinite(high)
             covered.append(np.where(known, (low <= t) & (t <= high), np.nan))
             width.append(np.where(known, high - low, np.nan))
-        return np.stack(covered, axis=1), np.stack(width, axis=1)
+        return {"covered": np.stack(covered, axis=1), "width": np.stack(width, axis=1)}
 
     def _wald(self, loss: np.ndarray, found: Refits, method: str) -> tuple[np.ndarray, np.ndarray]:
         rows, n = fit_rows(self.fit), count_runs(self.fit)
@@ -360,40 +360,23 @@ def _at(fit: Fit, chosen: tuple[Quantity, ...], theta: np.ndarray) -> np.ndarray
 def _run(
     study: _Study, sims: int, checkpoint: str | Path | None, show_progress: bool | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All chunks, resumed from the checkpoint and written to it after each."""
-    path = None if checkpoint is None else Path(checkpoint)
-    covered, width = _resume(study, path)
-    total = max(sims - len(covered), 0) * study.refits_per_table
-    with progress("calibrating", total, show_progress) as tick:
-        while len(covered) < sims:
-            more_covered, more_width = study.simulate(len(covered), tick)
-            covered = np.concatenate([covered, more_covered])
-            width = np.concatenate([width, more_width])
-            if path is not None:
-                _write(path, study, covered, width)
+    """All chunks, named by their first tables; a longer study goes on behind the last that is kept.
+
+    Methods of one's own get smaller chunks in small studies, so a kept chunk knows its own size.
+    """
+    parts: list[Arrays] = []
+    with Checkpoint(checkpoint, study.digest(), "a coverage study") as kept:
+        first = 0
+        while str(first) in kept:
+            first += len(kept[str(first)]["covered"])
+        each = study.refits_per_table
+        with progress("calibrating", sims * each, show_progress, min(first, sims) * each) as tick:
+            first = 0
+            while first < sims:
+                parts.append(kept.chunk(str(first), functools.partial(study.simulate, first, tick)))
+                first += len(parts[-1]["covered"])
+    covered, width = (np.concatenate([part[x] for part in parts]) for x in ("covered", "width"))
     return covered[:sims], width[:sims]
-
-
-def _resume(study: _Study, path: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    empty = np.empty((0, *study.shape))
-    if path is None or not path.exists():
-        return empty, empty
-    try:
-        with np.load(path) as held:
-            digest, covered, width = str(held["digest"]), held["covered"], held["width"]
-    except (OSError, ValueError, KeyError, EOFError):
-        raise DataError(f"{path}: this is not a checkpoint of a coverage study") from None
-    if digest != study.digest():
-        raise DataError(
-            f"{path}: belongs to a study with other runs, settings or key; choose another file"
-        )
-    return covered, width
-
-
-def _write(path: Path, study: _Study, covered: np.ndarray, width: np.ndarray) -> None:
-    content = io.BytesIO()
-    np.savez(content, digest=study.digest(), covered=covered, width=width)
-    write_bytes(path, content.getvalue())
 
 
 def _table(study: _Study, covered: np.ndarray, width: np.ndarray) -> pd.DataFrame:

@@ -17,6 +17,11 @@ from jaxscale._objective import LogHuber, LogL1, LogQuantile, Objective
 _ROW_BLOCK = 4096
 
 
+def times(a: Any, b: Any) -> Any:
+    """``a @ b`` to the last bit: an accelerator left alone multiplies float32 in 8 to 11 bits."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 class Local(NamedTuple):
     """The objective near one unconstrained vector; rows first.
 
@@ -64,7 +69,7 @@ def local(law: Law, objective: Objective, theta: Any, rows: Rows, bandwidth: Any
     jacobian = jax.jacfwd(lambda at: residuals(law, objective, at, rows))(theta)
     slope = objective.weights(r)[0]
     bend = _chosen_bend(objective, r, rows.weight, bandwidth)
-    hessian = (rows.weight * bend * jacobian.T) @ jacobian
+    hessian = times(rows.weight * bend * jacobian.T, jacobian)
     hessian += law_curvature(law, objective, theta, rows, 0.0)
     return Local(r, slope, bend, jacobian, rows.weight, hessian)
 
@@ -175,7 +180,7 @@ def covariance(
         factor = groups / (groups - 1) * (n - 1) / (n - p) if correction else 1.0
     if kind == "CR3":
         scores, factor = _without_cluster(near, scores, codes, groups), (groups - 1) / groups
-    return factor * inverse @ (scores.T @ scores) @ inverse.T
+    return factor * times(times(inverse, times(scores.T, scores)), inverse.T)
 
 
 def _without_cluster(near: Local, scores: Any, codes: Any, groups: int) -> Any:
@@ -184,7 +189,8 @@ def _without_cluster(near: Local, scores: Any, codes: Any, groups: int) -> Any:
         near.jacobian[:, :, None] * near.jacobian[:, None, :]
     )
     held = jax.ops.segment_sum(outer, codes, groups)
-    return jnp.linalg.solve(near.hessian - held, scores[..., None])[..., 0] @ near.hessian
+    moves = jnp.linalg.solve(near.hessian - held, scores[..., None])[..., 0]
+    return times(moves, near.hessian)
 
 
 def gradient(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
@@ -194,7 +200,7 @@ def gradient(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
         return residuals(law, objective, at, rows)
 
     r, jacobian = at_rows(theta), jax.jacfwd(at_rows)(theta)
-    return (rows.weight * objective.weights(r)[0]) @ jacobian
+    return times(rows.weight * objective.weights(r)[0], jacobian)
 
 
 def law_curvature(law: Law, objective: Objective, theta: Any, rows: Rows, width: Any) -> Any:

@@ -10,26 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
+from jax.sharding import Mesh
 
 from jaxscale import _driver
 from jaxscale._errors import DataError, FitError, LawError
-from jaxscale._evaluate import Rows, predict_reference
-from jaxscale._identify import dead_terms, elasticities, refuse_unidentified
+from jaxscale._evaluate import Rows
+from jaxscale._finish import Result, finish
+from jaxscale._identify import refuse_unidentified
+from jaxscale._lanes import Stopping, reports_convergence
 from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
+from jaxscale._mesh import use_mesh
 from jaxscale._objective import LogHuber, Objective
-from jaxscale._polish import polish
 from jaxscale._problem import Problem
 from jaxscale._progress import progress
 from jaxscale._reference import log_references, reference_rows
-from jaxscale._restarts import Restarts, find_basins
 from jaxscale._runs import Runs
 from jaxscale._starts import Grid, sobol
-from jaxscale._verdict import Verdict, judge
-
-# Restarts agree when their objectives do; in float32 an objective has seven digits at most, and
-# those of runs that end on different sides of a kink differ in the fourth.
-_HIT = {"float64": 1e-6, "float32": 1e-3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +184,7 @@ def fit(
     max_steps: int | None = None,
     patience: int = 200,
     throw: bool = False,
+    mesh: Mesh | None = None,
     show_progress: bool | None = None,
 ) -> Fit:
     """Fit a law to runs from many starts at once, and say how far to trust the result.
@@ -207,6 +205,7 @@ def fit(
             report convergence.
         patience: such optimizers stop a restart after this many steps without gain.
         throw: raise if the verdict is not ok.
+        mesh: devices to share the work, see `use_mesh`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
     Returns:
@@ -230,21 +229,18 @@ def fit(
     for name in runs.sets or (None,):
         refuse_unidentified(law, runs if name is None else runs[name])
 
-    batch = runs.sets is not None
-    each = [(_row_set(rows, i), _pick(log_refs, i)) for i in range(len(runs.sets or ""))]
-    each = each if batch else [(rows, log_refs)]
-    begin = _starting_points(law, each, starts, restarts, key)
+    begin = _starting_points(law, rows, log_refs, starts, restarts, key)
     chosen = (
         levenberg_marquardt() if optimizer is None else optax.with_extra_args_support(optimizer)
     )
-    own_test = _driver.reports_convergence(chosen)
-    stopping = _driver.Stopping(
+    own_test = reports_convergence(chosen)
+    stopping = Stopping(
         max_steps=max_steps or (300 if own_test else 5000),
         patience=np.iinfo(np.int32).max if own_test else patience,
         rtol=1e-9,
     )
     count = begin.shape[0] * begin.shape[1]
-    with progress(f"fitting {law.name}", count, show_progress) as tick:
+    with use_mesh(mesh), progress(f"fitting {law.name}", count, show_progress) as tick:
         out = _driver.run(Problem(law, objective, rows), begin, chosen, stopping, tick)
     if not np.isfinite(out.value).any():
         raise FitError(
@@ -252,10 +248,7 @@ def fit(
             "check that the law is positive and finite over the range of the runs"
         )
 
-    results = [
-        _finish(law, objective, *each[i], out.theta[i], out.value[i], out.steps[i], own_test)
-        for i in range(len(each))
-    ]
+    results = finish(law, objective, rows, log_refs, out, own_test)
     fitted = _assemble(law, objective, runs, log_refs, results)
     if throw:
         for single in fitted:
@@ -264,87 +257,25 @@ def fit(
     return fitted
 
 
-def _row_set(rows: Rows, i: int) -> Rows:
-    return jax.tree.map(lambda x: x[i], rows)
-
-
-def _pick(log_refs: dict[str, Any], i: int) -> dict[str, Any]:
-    return {name: ref[i] for name, ref in log_refs.items()}
-
-
 def _starting_points(
     law: Law,
-    each: list[tuple[Rows, dict[str, Any]]],
+    rows: Rows,
+    log_refs: dict[str, Any],
     starts: Grid | None,
     restarts: int,
     key: jax.Array | None,
 ) -> np.ndarray:
+    """Unconstrained vectors, shape (sets, restarts, p)."""
     if starts is not None:
-        points = [starts.free(law, refs) for _, refs in each]
+        points = starts.free(law, log_refs)
     elif key is None:
         raise LawError("random starts need a key: fit(..., key=jax.random.key(0))")
     elif restarts < 1:
         raise LawError(f"restarts must be at least 1, got {restarts}")
     else:
-        points = [sobol(law, rows, restarts, key) for rows, _ in each]
-    return np.stack(points).astype(each[0][0].loss.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    free: np.ndarray
-    value: float
-    verdict: Verdict
-    restarts: Restarts
-    rmse: float
-
-
-def _finish(
-    law: Law,
-    objective: Objective,
-    rows: Rows,
-    log_refs: dict[str, Any],
-    theta: np.ndarray,
-    value: np.ndarray,
-    steps: np.ndarray,
-    own_test: bool,
-) -> _Result:
-    """Refine the best restart of one data set and judge the result."""
-    value = np.where(np.isfinite(value), value, np.inf)
-    best = theta[np.argmin(value)]
-    if not own_test:
-        # A first-order optimizer stops far from round-off, too far for Newton steps.
-        finisher, limits = levenberg_marquardt(anneal=0.0), _driver.Stopping(300, 300, 0.0)
-        one = _driver.run(Problem(law, objective, rows), best[None, None], finisher, limits)
-        best = one.theta[0, 0]
-    refined, objective_value, decrease = polish(law, objective, jnp.asarray(best), rows)
-    optimum = float(objective_value)
-
-    def describe(at: np.ndarray) -> tuple[str, dict[str, Any]]:
-        dead = dead_terms(law, elasticities(law, at, rows))
-        params = physical_params(law, at, log_refs)
-        return ", ".join(dead), {name: float(value) for name, value in params.items()}
-
-    tolerance = _HIT[str(refined.dtype)]
-    round_off = 64 * float(jnp.finfo(refined.dtype).eps)
-    weight = np.asarray(rows.weight)
-    floor = float(objective.rho(jnp.asarray(round_off))) * float(weight.sum())
-    basins = find_basins(value, theta, optimum, tolerance, floor, describe)
-    certificate = Restarts(value, steps, optimum, basins, tolerance, floor)
-    predicted = _predicted(law, refined, rows)
-    r = np.asarray(jnp.log(jnp.abs(predicted)) - jnp.log(rows.loss))
-    return _Result(
-        free=np.asarray(refined),
-        value=optimum,
-        verdict=judge(law, refined, rows, float(decrease), certificate, r, np.asarray(predicted)),
-        restarts=certificate,
-        rmse=float(np.sqrt(np.average(np.where(weight > 0, r, 0) ** 2, weights=weight))),
-    )
-
-
-@jax.jit(static_argnames="law")
-def _predicted(law: Law, theta: Any, rows: Rows) -> Any:
-    return predict_reference(law, theta, rows.inputs) * jnp.exp(rows.log_loss_ref)
+        points = sobol(law, rows, restarts, key)
+    points = points if points.ndim == 3 else points[None]
+    return points.astype(rows.loss.dtype)
 
 
 def _assemble(
@@ -352,7 +283,7 @@ def _assemble(
     objective: Objective,
     runs: Runs,
     log_refs: dict[str, Any],
-    results: list[_Result],
+    results: list[Result],
 ) -> Fit:
     batch = runs.sets is not None
     free = np.stack([result.free for result in results])

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,17 +94,29 @@ def _elasticities(law: Law, theta: Any, rows: Rows) -> Any:
     return jax.jacfwd(lambda at: jnp.log(predict_reference(law, at, rows.inputs)))(theta)
 
 
-@jax.jit(static_argnames="law")
-def input_slopes(law: Law, theta: Any, rows: Rows) -> Any:
-    """Derivative of the prediction by each input, run by run, shape (inputs, runs)."""
-    params = from_free_vector(law, jnp.asarray(theta))
+class Sensitivity(NamedTuple):
+    """A law at every run: prediction (runs,), and its derivatives; the runs are the last axis.
 
-    def one(*inputs: Any) -> Any:
-        return jnp.stack(
-            jax.grad(lambda *x: law.fn(*x, **params), argnums=tuple(range(len(inputs))))(*inputs)
-        )
+    `shares` is d log(predicted) / d theta, (p, runs), see `elasticities`; `slopes` the derivative
+    by each input, (inputs, runs).
+    """
 
-    return jax.vmap(one, out_axes=1)(*rows.inputs)
+    predicted: Any
+    shares: Any
+    slopes: Any
+
+
+def sensitivity(law: Law, theta: Any, rows: Rows) -> Sensitivity:
+    """Predictions in reference units and their derivatives, at one unconstrained vector."""
+    params = from_free_vector(law, theta)
+    predicted = predict_reference(law, theta, rows.inputs)
+    shares = jax.jacfwd(lambda at: jnp.log(predict_reference(law, at, rows.inputs)))(theta)
+
+    def slopes(*inputs: Any) -> Any:
+        by_input = jax.grad(lambda *x: law.fn(*x, **params), argnums=tuple(range(len(inputs))))
+        return jnp.stack(by_input(*inputs))
+
+    return Sensitivity(predicted, shares.T, jax.vmap(slopes, out_axes=1)(*rows.inputs))
 
 
 def dead_terms(law: Law, shares: np.ndarray, threshold: float = 1e-4) -> tuple[str, ...]:
@@ -124,11 +136,9 @@ def loose_parameters(
     A first-order standard error from the Jacobian and a robust residual scale; it only sorts
     "determined" from "open" and is no interval to report. ``limit=2`` is a factor of 7 either way
     for a positive parameter. A robust fit passes through about p runs exactly, so the scale is the
-    median of the other n - p.
+    median of the other n - p. Arrays have one row per run; no weight may be zero.
     """
-    real = weight > 0
-    weight = weight[real] / weight[real].mean()
-    shares, residuals = shares[real] * np.sqrt(weight)[:, None], residuals[real]
+    shares = shares * np.sqrt(weight / weight.mean())[:, None]
     n, p = shares.shape
     others = np.sort(np.abs(residuals))[min(p, n - 1) :]
     spread = 1.4826 * np.median(others) * np.sqrt(n / max(n - p, 1))

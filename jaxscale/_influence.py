@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxscale._curvature import local
+from jaxscale._curvature import local, times
 from jaxscale._errors import DataError, FitError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
@@ -179,7 +179,7 @@ def _first_order(
 
     near = local(law, objective, theta, rows, "exact")
     moves = jnp.linalg.solve(near.hessian, near.scores.T).T
-    return moves @ jax.jacfwd(values)(theta).T, near.residual, near.leverage
+    return times(moves, jax.jacfwd(values)(theta).T), near.residual, near.leverage
 
 
 def _worth_refitting(derivative: np.ndarray, se: np.ndarray) -> np.ndarray:

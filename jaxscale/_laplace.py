@@ -18,7 +18,14 @@ from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
 from jaxscale._law import Law, physical_params
 from jaxscale._objective import LogStudentT, Objective
-from jaxscale._quantity import Quantity, at_free, from_interval_scale, resolve, resolve_all
+from jaxscale._quantity import (
+    Quantity,
+    at_free,
+    from_interval_scale,
+    interval_slope,
+    resolve,
+    resolve_all,
+)
 from jaxscale._refit import fit_rows, inflation, single_fit, warn_float32
 
 Covariance = Literal["hessian", "sandwich", "HC0", "HC1", "HC2", "HC3", "cluster", "CR1", "CR3"]
@@ -26,8 +33,9 @@ _KINDS = ("hessian", "HC0", "HC1", "HC2", "HC3", "CR1", "CR3")
 _CLUSTERED = ("CR1", "CR3")
 _ALIASES = {"sandwich": "HC1", "cluster": "CR3"}
 # Smallest eigenvalue of the Hessian with unit diagonal, in units of machine epsilon, that still
-# leaves half of the digits to its inverse.
-_OPEN = 1e4
+# leaves digits to its inverse: half of them in double precision. In single that would refuse runs
+# which determine every parameter, so that two digits have to do.
+_OPEN = {"float64": 1e4, "float32": 1e2}
 _FEW_CLUSTERS = 20
 
 
@@ -83,7 +91,7 @@ class Laplace:
         """Standard errors by label; default every parameter and derived quantity."""
         chosen = resolve_all(self.fit, quantities)
         value, se = self._delta(chosen)
-        scale = [_stretch(self.fit.law, q, v) for q, v in zip(chosen, value, strict=True)]
+        scale = [interval_slope(self.fit.law, q, v) for q, v in zip(chosen, value, strict=True)]
         return {q.label: float(x) for q, x in zip(chosen, se * scale, strict=True)}
 
     def frame(self, level: float = 0.95, quantities: Any = None) -> pd.DataFrame:
@@ -256,11 +264,8 @@ def _slopes(
     return values(theta), jax.jacfwd(values)(theta)
 
 
-def _stretch(law: Law, quantity: Quantity, value: float) -> float:
-    """Slope of a quantity by its interval scale."""
-    step = 1e-6
-    ends = [float(from_interval_scale(law, quantity, value + sign * step)) for sign in (1, -1)]
-    return (ends[0] - ends[1]) / (2 * step)
+def _least_curvature(dtype: np.dtype) -> float:
+    return _OPEN[dtype.name] * float(np.finfo(dtype).eps)
 
 
 def _refuse_open(law: Law, hessian: np.ndarray) -> None:
@@ -269,7 +274,7 @@ def _refuse_open(law: Law, hessian: np.ndarray) -> None:
     unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     scaled = hessian / np.outer(unit, unit)
     values, vectors = np.linalg.eigh(np.where(np.isfinite(scaled), scaled, 0.0))
-    if np.isfinite(hessian).all() and values[0] > _OPEN * np.finfo(hessian.dtype).eps:
+    if np.isfinite(hessian).all() and values[0] > _least_curvature(hessian.dtype):
         return
     size = np.abs(vectors[:, 0])
     names = ", ".join(n for n, x in zip(law.names, size, strict=True) if x > 0.3 * size.max())

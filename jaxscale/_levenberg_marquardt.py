@@ -16,6 +16,8 @@ import optax
 from jaxscale._evaluate import Evaluation, Smoothing
 
 _UNROLL_BELOW = 12
+# Factor on the damping at a rejection; it doubles with every further one (Nielsen 1999).
+_GROWTH = 2.0
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -25,6 +27,7 @@ class LevenbergMarquardtState(NamedTuple):
     gradient: tuple[jax.Array, ...]
     hessian: tuple[jax.Array, ...]
     damping: jax.Array
+    growth: jax.Array
     mix: jax.Array
     width: jax.Array
     converged: jax.Array
@@ -35,9 +38,9 @@ def levenberg_marquardt(
     *,
     rtol: float = 1e-13,
     damping: float = 1e-4,
-    anneal: float = 0.4,
+    anneal: float = 0.6,
     first_width: float = 1.0,
-    max_step: float = 2.0,
+    max_step: float = 4.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Damped Gauss-Newton for sums of losses of residuals, as an Optax transformation.
 
@@ -76,6 +79,7 @@ def levenberg_marquardt(
             gradient=(zero,) * p,
             hessian=tuple(jnp.ones_like(zero) * (i == j) for i in range(p) for j in range(i + 1)),
             damping=jnp.asarray(damping, dtype),
+            growth=jnp.full((), _GROWTH, dtype),
             mix=jnp.ones((), dtype),
             width=jnp.full((), first_width, dtype),
             converged=jnp.zeros((), bool),
@@ -109,11 +113,13 @@ def levenberg_marquardt(
         seen = normal_equations(
             trial, Smoothing(state.width * width_unit, next_width * width_unit, state.mix)
         )
-        better = jnp.isfinite(seen.next_value) & (seen.value < state.value)
+        annealed = state.width <= sharp
+        # On the way, round-off must not keep a lane at a width that it is done with.
+        limit = jnp.where(annealed, state.value, (1 + 32 * eps) * state.value)
+        better = jnp.isfinite(seen.next_value) & (seen.value < limit)
         ratio = (state.value - seen.value) / jnp.maximum(predicted, 1e-300)
         good = better & (ratio > 0.25)
 
-        annealed = state.width <= sharp
         negligible = predicted <= jnp.maximum(rtol, 2 * eps) * state.value
         exact = state.value <= jnp.finfo(params.dtype).tiny
         stuck = state.damping > 1e3 / eps
@@ -123,7 +129,9 @@ def levenberg_marquardt(
         def accept(new: Any, old: Any) -> Any:
             return jax.tree.map(functools.partial(jnp.where, better), new, old)
 
-        shrink = jnp.where(ratio > 0.75, 0.1, jnp.where(good, 0.5, 2.0))
+        # Straight after a rejection, more than halving the damping would only provoke the next.
+        boldest = jnp.where(state.growth > _GROWTH, 0.5, 0.1)
+        shrink = jnp.where(ratio > 0.75, boldest, jnp.where(good, 0.5, 2.0))
         state = LevenbergMarquardtState(
             value=accept(seen.next_value, state.value),
             gradient=accept(tuple(seen.gradient), state.gradient),
@@ -131,9 +139,10 @@ def levenberg_marquardt(
             damping=jnp.where(
                 first,
                 state.damping,
-                jnp.maximum(state.damping * jnp.where(better, shrink, 5.0), eps),
+                jnp.maximum(state.damping * jnp.where(better, shrink, state.growth), eps),
             ),
-            mix=jnp.where(good, 0.5 * state.mix, jnp.minimum(1.0, 4.0 * state.mix + 1e-3)),
+            growth=jnp.where(better, _GROWTH, 2 * state.growth),
+            mix=jnp.where(good, 0.7 * state.mix, jnp.minimum(1.0, 4.0 * state.mix + 1e-3)),
             width=jnp.where(better, next_width, state.width),
             converged=converged,
         )

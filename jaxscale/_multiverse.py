@@ -1,23 +1,29 @@
 """Every combination of the choices an analyst could have made, fitted in a few batches."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 
 from jaxscale import _driver
+from jaxscale._checkpoint import Arrays, Checkpoint, digest_of, exactly
 from jaxscale._choices import Selection, Subset, laws_of, objectives_of, subsets_of
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._evaluate import Rows
-from jaxscale._fit import _HIT
+from jaxscale._finish import HIT
 from jaxscale._identify import refuse_unidentified
+from jaxscale._lanes import Outcomes, Stopping
 from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
+from jaxscale._mesh import use_mesh
 from jaxscale._objective import Objective
 from jaxscale._problem import Problem
 from jaxscale._progress import progress
@@ -29,8 +35,12 @@ from jaxscale._spread import CHOICES, Multiverse
 from jaxscale._starts import sobol
 from jaxscale.laws import chinchilla
 
-_STOPPING = _driver.Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+_STOPPING = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 _COLD_WIDTH = 1.0  # to which a sharp loss is smoothed first, far from an optimum
+# Weights of so many resamples and runs are held at once: it bounds the memory.
+_MOST_CELLS = 20_000_000
+# So many fits make a chunk, which is what a checkpoint keeps or loses: seconds to minutes of work.
+_MOST_FITS = 65_536
 _RESULTS = ("runs", "value", "hit_share", "converged", "failed_share")
 
 
@@ -47,12 +57,15 @@ def multiverse(
     restarts: int = 256,
     bootstrap: int = 0,
     level: float = 0.95,
+    checkpoint: str | Path | None = None,
+    mesh: Mesh | None = None,
     show_progress: bool | None = None,
 ) -> Multiverse:
     """Minimize ``sum_i w_i rho(r_i)`` for all laws x objectives x cleanings; w_i = 0 leaves out.
 
     Every specification is fitted from cold starts of its own, so that none inherits the basin of
-    another. All that share a law and a class of objective run in one compiled batch.
+    another. All that share a law and a class of objective run in one compiled batch, or in several
+    chunks of specifications if they are many: memory stays bounded.
 
     Args:
         runs: one table of runs.
@@ -68,16 +81,19 @@ def multiverse(
         restarts: cold starts per specification.
         bootstrap: pairs-bootstrap resamples per specification for approximate standard errors and
             intervals, each fitted from the optimum of its specification; 0 for none. Resamples
-            without a finite optimum are left out of both and counted. Takes memory for
-            specifications x resamples x runs numbers.
+            without a finite optimum are left out of both and counted.
         level: probability content of these intervals.
+        checkpoint: file that keeps finished specifications, rewritten every few seconds. A later
+            call with the same arguments goes on from there, to the table of a call that was never
+            cut off.
+        mesh: devices to share the work, see `use_mesh`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.
 
     Returns:
         A `Multiverse`: `frame()`, `spread(quantity)`.
 
     Raises:
-        DataError: for an unusable choice, naming it.
+        DataError: for an unusable choice, naming it, or a checkpoint of another multiverse.
         LawError: for laws of one name, no quantity, one that none of them has, or one that is
             called like a column of the table.
         IdentificationError: if the runs of a specification cannot determine its law.
@@ -97,9 +113,9 @@ def multiverse(
         for one, asked in zip(laws, _asked(laws, runs, quantities), strict=True)
         for alike in kinds
     ]
-    count = sum(len(batch.specs) for batch in batches) * (restarts + bootstrap)
-    with progress("fitting the multiverse", count, show_progress) as tick:
-        tables = [_fitted(b, restarts, bootstrap, level, key, tick) for b in batches]
+    work = _Work(restarts, bootstrap, level, key)
+    with use_mesh(mesh):
+        tables = _all_chunks(batches, runs, work, checkpoint, show_progress)
     labels = tuple(dict.fromkeys(label for batch in batches for label in batch.asked))
     intervals = [f"{label}_{x}" for label in labels for x in ("se", "low", "high") if bootstrap]
     lost = ["failed_share"] if bootstrap else []
@@ -131,11 +147,13 @@ class _Batch(NamedTuple):
 
     def solve(
         self, weight: np.ndarray, starts: np.ndarray, width: float, tick: Callable[[int], None]
-    ) -> _driver.Outcomes:
+    ) -> Outcomes:
         """Fit to weights (sets, runs) from starts (sets, restarts, p); sets in spec order."""
         dtype, times = self.rows.loss.dtype, len(weight) // len(self.specs)
-        leaves = [objective for objective, _ in self.specs for _ in range(times)]
-        stacked = jax.tree.map(lambda *x: jnp.asarray(x, dtype), *leaves)
+        objectives = [objective for objective, _ in self.specs]
+        stacked = jax.tree.map(
+            lambda *x: jnp.asarray(np.repeat(np.asarray(x, dtype), times)), *objectives
+        )
         problem = Problem(self.law, stacked, self.weighted(weight))
         optimizer = levenberg_marquardt(first_width=width)
         return _driver.run(problem, starts.astype(dtype), optimizer, _STOPPING, tick)
@@ -156,39 +174,100 @@ def _batch(
     return _Batch(law, log_refs, rows, list(itertools.product(alike, subsets)), asked)
 
 
-def _fitted(
-    batch: _Batch,
-    restarts: int,
-    resamples: int,
-    level: float,
-    key: jax.Array,
-    tick: Callable[[int], None],
-) -> pd.DataFrame:
-    """One row per specification: its choices, the quantities, and how the fit went."""
-    start_key, draw_key = jax.random.split(key)
+class _Work(NamedTuple):
+    """What is done for every specification."""
+
+    restarts: int
+    resamples: int
+    level: float
+    key: jax.Array
+
+    @property
+    def fits(self) -> int:
+        return self.restarts + self.resamples
+
+
+def _all_chunks(
+    batches: list[_Batch],
+    runs: Runs,
+    work: _Work,
+    checkpoint: str | Path | None,
+    show_progress: bool | None,
+) -> list[pd.DataFrame]:
+    """The tables of all chunks of specifications, in order."""
+    chunks = {
+        f"{i}/{first}-{first + len(chunk.specs)}": (first, chunk)
+        for i, batch in enumerate(batches)
+        for first, chunk in _chunks(batch, work)
+    }
+    count = work.fits * sum(len(batch.specs) for batch in batches)
+    digest = "" if checkpoint is None else _digest(batches, runs, work)
+    with Checkpoint(checkpoint, digest, "a multiverse") as kept:
+        done = work.fits * sum(len(c.specs) for name, (_, c) in chunks.items() if name in kept)
+        with progress("fitting the multiverse", count, show_progress, done) as tick:
+            return [
+                _table(chunk, kept.chunk(name, partial(_fitted, chunk, work, first, tick)))
+                for name, (first, chunk) in chunks.items()
+            ]
+
+
+def _chunks(batch: _Batch, work: _Work) -> Iterator[tuple[int, _Batch]]:
+    """Some of the specifications at a time, with the number of the first."""
+    cells = work.resamples * len(batch.rows.loss)
+    most = max(1, min(_MOST_FITS // work.fits, _MOST_CELLS // max(cells, 1)))
+    for first in range(0, len(batch.specs), most):
+        yield first, batch._replace(specs=batch.specs[first : first + most])
+
+
+def _digest(batches: list[_Batch], runs: Runs, work: _Work) -> str:
+    """What a checkpoint must agree with. A law is known by what it gives, in five digits."""
+    parts: list[Any] = [runs.digest(), *work[:2], float(work.level), work.key]
+    for law, log_refs, _, specs, asked in batches:
+        theta = np.linspace(0.1, 0.9, len(law.names))[None]
+        params = physical_params(law, theta, log_refs)
+        predicted = law(*(jnp.asarray(runs.inputs[name]) for name in law.inputs), **params)
+        parts += [law.name, law.params, law.inputs, list(asked), f"{float(predicted.mean()):.5g}"]
+        for objective, subset in specs:
+            parts += [exactly(objective), subset.selection, subset.drop, subset.weight]
+    return digest_of(*parts)
+
+
+def _fitted(batch: _Batch, work: _Work, first: int, tick: Callable[[int], None]) -> Arrays:
+    """Of every specification the quantities, and how the fit went."""
+    start_key, draw_key = jax.random.split(work.key)
     weight = np.stack([subset.weight for _, subset in batch.specs])
-    starts = [sobol(batch.law, batch.weighted(w), restarts, start_key) for w in weight]
+    starts = [sobol(batch.law, batch.weighted(w), work.restarts, start_key) for w in weight]
     out = batch.solve(weight, np.stack(starts), _COLD_WIDTH, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     best = (np.arange(len(value)), value.argmin(axis=1))
     lowest, theta = value[best], out.theta[best]
-    table = pd.DataFrame(
-        {
-            "law": batch.law.name,
-            "objective": [repr(objective) for objective, _ in batch.specs],
-            "drop": [subset.drop for _, subset in batch.specs],
-            "selection": [subset.selection for _, subset in batch.specs],
-            "runs": (weight > 0).sum(axis=1),
-            "value": lowest,
-            "hit_share": _hit_share(batch, value),
-            "converged": out.converged[best],
-        }
-    )
-    found = np.where(np.isfinite(lowest)[:, None], batch.values(theta), np.nan)
-    columns = dict(zip(batch.asked, found.T, strict=True))
-    if resamples:
-        columns |= _intervals(batch, theta, resamples, level, draw_key, tick)
-    return table.assign(**columns)
+    found = {
+        "value": lowest,
+        "hit_share": _hit_share(batch, value),
+        "converged": out.converged[best],
+        "quantities": np.where(np.isfinite(lowest)[:, None], batch.values(theta), np.nan),
+    }
+    if work.resamples:
+        key = jax.random.fold_in(draw_key, first) if first else draw_key
+        found |= _intervals(batch, theta, work.resamples, work.level, key, tick)
+    return found
+
+
+def _table(batch: _Batch, found: Arrays) -> pd.DataFrame:
+    """One row per specification: its choices, and what `_fitted` found."""
+    columns = {
+        "law": batch.law.name,
+        "objective": [repr(objective) for objective, _ in batch.specs],
+        "drop": [subset.drop for _, subset in batch.specs],
+        "selection": [subset.selection for _, subset in batch.specs],
+        "runs": [int((subset.weight > 0).sum()) for _, subset in batch.specs],
+        **{name: x for name, x in found.items() if x.ndim == 1},
+        **dict(zip(batch.asked, found["quantities"].T, strict=True)),
+    }
+    for i, label in enumerate(batch.asked if "intervals" in found else ()):
+        for j, name in enumerate(("se", "low", "high")):
+            columns[f"{label}_{name}"] = found["intervals"][:, j, i]
+    return pd.DataFrame(columns)
 
 
 def _hit_share(batch: _Batch, value: np.ndarray) -> np.ndarray:
@@ -197,7 +276,7 @@ def _hit_share(batch: _Batch, value: np.ndarray) -> np.ndarray:
     round_off = jnp.asarray(64 * float(jnp.finfo(dtype).eps))
     floor = np.array([float(o.rho(round_off)) * s.weight.sum() for o, s in batch.specs])
     lowest = value.min(axis=1)
-    return np.mean(value <= (lowest * (1 + _HIT[str(dtype)]) + floor)[:, None], axis=1)
+    return np.mean(value <= (lowest * (1 + HIT[str(dtype)]) + floor)[:, None], axis=1)
 
 
 def _intervals(
@@ -207,22 +286,23 @@ def _intervals(
     level: float,
     key: jax.Array,
     tick: Callable[[int], None],
-) -> dict[str, np.ndarray]:
-    """Bootstrap standard error and interval of every quantity, and the share lost, by column."""
+) -> Arrays:
+    """Bootstrap standard error and ends of every quantity, shape (specs, 3, quantities), and the
+    share of the resamples lost.
+    """
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
-    weight = np.concatenate([_resampled(s.weight, resamples, rng) for _, s in batch.specs])
-    starts = np.repeat(theta, resamples, axis=0)[:, None]
-    out = batch.solve(weight, starts, WARM_WIDTH, tick)
-    shape = (len(batch.specs), resamples)
-    values = batch.values(out.theta[:, 0]).reshape(*shape, len(batch.asked))
-    kept = np.isfinite(out.value[:, 0]).reshape(shape)
+    specs = len(batch.specs)
+    most = max(1, _MOST_CELLS // (specs * len(batch.rows.loss)))
+    parts = []
+    for first in range(0, resamples, most):  # one pass, unless a specification is a chunk
+        n = min(most, resamples - first)
+        weight = np.concatenate([_resampled(s.weight, n, rng) for _, s in batch.specs])
+        out = batch.solve(weight, np.repeat(theta, n, axis=0)[:, None], WARM_WIDTH, tick)
+        values = batch.values(out.theta[:, 0]).reshape(specs, n, len(batch.asked))
+        parts.append((values, np.isfinite(out.value[:, 0]).reshape(specs, n)))
+    values, kept = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     numbers = np.stack([_summary(v[k], level) for v, k in zip(values, kept, strict=True)])
-    columns = {
-        f"{label}_{name}": numbers[:, j, i]
-        for i, label in enumerate(batch.asked)
-        for j, name in enumerate(("se", "low", "high"))
-    }
-    return {"failed_share": 1 - kept.mean(axis=1), **columns}
+    return {"failed_share": 1 - kept.mean(axis=1), "intervals": numbers}
 
 
 def _summary(values: np.ndarray, level: float) -> np.ndarray:

@@ -41,7 +41,8 @@ def student_cdf(x: Any, df: Any) -> Any:
     """
     step, count = 0.02, 1400
     grid = jnp.sinh(step * jnp.arange(count))
-    tail = jnp.maximum(0.5 * betainc(0.5 * df, 0.5, df / (df + grid**2)), 1e-300)
+    tail = 0.5 * betainc(0.5 * df, 0.5, df / (df + grid**2))
+    tail = jnp.maximum(tail, jnp.finfo(tail.dtype).tiny)
     slope = -step * t.pdf(grid, df) * jnp.sqrt(1 + grid**2) / tail
     place = jnp.minimum(jnp.arcsinh(jnp.abs(x)) / step, count - 1.001)
     i = place.astype(int)

@@ -19,7 +19,13 @@ from jaxscale._errors import JaxscaleError
 
 
 def _log(value: Any) -> Any:
-    return np.log(np.maximum(value, _noise.TINY))
+    # In double precision, since TINY is zero in single.
+    return np.log(np.maximum(np.asarray(value, float), _noise.TINY))
+
+
+def _kink_width() -> float:
+    """Residual at which a kink bends: 1e-9, or what is left of a residual in single precision."""
+    return max(1e-9, 4 * float(jnp.finfo(jnp.result_type(float)).eps))
 
 
 def _positive(name: str, value: float) -> float:
@@ -187,7 +193,7 @@ class LogL1(Objective):
 
     @property
     def width(self) -> Any:
-        return 1e-9
+        return _kink_width()
 
     def rho(self, r: Any, width: Any = 0.0) -> Any:
         size = jnp.abs(r)
@@ -232,7 +238,7 @@ class LogQuantile(Objective):
 
     @property
     def width(self) -> Any:
-        return 1e-9
+        return _kink_width()
 
     def rho(self, r: Any, width: Any = 0.0) -> Any:
         # Half of |r|, which is smoothed, plus a tilt, which needs no smoothing.

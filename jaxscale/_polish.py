@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxscale._curvature import full, law_curvature
+from jaxscale._curvature import full, law_curvature, times
 from jaxscale._evaluate import Rows, Smoothing, normal_equations, value_function
 from jaxscale._law import Law
 from jaxscale._objective import Objective
@@ -67,4 +67,4 @@ def _newton(gradient: Any, hessian: Any) -> tuple[Any, Any]:
     p, info = gradient.size, jnp.finfo(gradient.dtype)
     ridge = info.eps * jnp.trace(hessian) / p + info.tiny
     step = -jnp.linalg.solve(hessian + ridge * jnp.eye(p, dtype=gradient.dtype), gradient)
-    return step, -0.5 * gradient @ step
+    return step, -0.5 * times(gradient, step)

@@ -13,6 +13,9 @@ from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 
+# Single precision may round the largest size seen to a little more: that is no extrapolation.
+_SAME = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -133,12 +136,12 @@ def extrapolation_notes(source: Fit, inputs: dict[str, Any]) -> tuple[str, ...]:
             continue
         low, high = float(np.min(np.asarray(values))), float(np.max(np.asarray(values)))
         seen_low, seen_high = map(float, source.ranges[name])
-        if high > seen_high * (1 + 1e-9):
+        if high > seen_high * (1 + _SAME):
             notes.append(
                 f"{name} = {high:.4g} is {high / seen_high:.3g} times the largest {name} in the "
                 f"data ({seen_high:.4g})."
             )
-        if low < seen_low * (1 - 1e-9):
+        if low < seen_low * (1 - _SAME):
             notes.append(
                 f"{name} = {low:.4g} is {seen_low / low:.3g} times below the smallest {name} in "
                 f"the data ({seen_low:.4g})."

@@ -10,10 +10,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxscale._evaluate import Evaluation, Rows, Smoothing, normal_equations, value_function
 from jaxscale._law import Law
 from jaxscale._objective import Objective
+
+_ROW_STEP = 16
 
 
 class Penalty(eqx.Module):
@@ -85,6 +88,50 @@ def select(problem: Problem, which: Any) -> Problem:
         axes,
         is_leaf=lambda x: x is None,
     )
+
+
+def bucket(n: int, base: int) -> int:
+    """The smallest power of `base` that is at least `n`: a shape that many sizes share."""
+    size = 1
+    while size < n:
+        size *= base
+    return size
+
+
+def take_sets(problem: Problem, first: int, last: int, size: int) -> Problem:
+    """The sets `first` to `last` as a stack of `size` sets; the rest are copies of the last one."""
+
+    def take(axis: int | None, x: Any) -> Any:
+        if axis is None:
+            return x
+        some = np.asarray(x[first:last])
+        return np.pad(some, [(0, size - len(some))] + [(0, 0)] * (some.ndim - 1), mode="edge")
+
+    return jax.tree.map(take, set_axes(problem), problem, is_leaf=lambda x: x is None)
+
+
+def pad_rows(problem: Problem) -> Problem:
+    """The same problem with up to an eighth more rows, of weight zero.
+
+    Compiled programs are for one number of rows; this way, few numbers occur.
+    """
+    rows = problem.rows
+    n = rows.loss.shape[-1]
+    step = max(_ROW_STEP, (1 << n.bit_length()) // 16)
+    more = -n % step
+    if not more:
+        return problem
+
+    def longer(x: Any, mode: Any) -> Any:
+        return np.pad(np.asarray(x), [(0, 0)] * (np.ndim(x) - 1) + [(0, more)], mode=mode)
+
+    padded = Rows(
+        tuple(longer(x, "edge") for x in rows.inputs),
+        longer(rows.loss, "edge"),
+        longer(rows.weight, "constant"),
+        rows.log_loss_ref,
+    )
+    return Problem(problem.law, problem.objective, padded, problem.penalty)
 
 
 def problem_value(problem: Problem, theta: Any) -> Any:

@@ -138,19 +138,23 @@ def _finished(
         high=natural(ends.get(1)),
         level=level,
         threshold=threshold,
-        notes=_notes(quantity.label, deviance, ends, level),
+        notes=_notes(quantity.label, deviance, ends, level, max(_BETTER, search.round_off)),
     )
 
 
 def _notes(
-    label: str, deviance: np.ndarray, ends: dict[int, float | None], level: float
+    label: str,
+    deviance: np.ndarray,
+    ends: dict[int, float | None],
+    level: float,
+    better: float,
 ) -> tuple[str, ...]:
     found = [
         f"{label} is not identified from {where}: no {size} value is excluded at {level:.0%}."
         for sign, where, size in ((1, "above", "larger"), (-1, "below", "smaller"))
         if sign in ends and ends[sign] is None
     ]
-    if deviance.min() < -_BETTER:
+    if deviance.min() < -better:
         found.append(
             f"The profile found an optimum better than the fit (deviance {deviance.min():.2g}): "
             "fit again with more restarts."

@@ -28,6 +28,7 @@ _REFINE = np.array([0.2, 0.4, 0.6, 0.8])
 # Stiffness of the penalty, in units of the curvature of the profile itself.
 _STIFF = 100.0
 _LOOK_BLOCK = 256
+_ROUND_OFF = 32.0  # of an objective, in eps: measured up to 15 in single precision
 _FARTHEST = 60.0  # in any unconstrained coordinate: a factor of e^60
 _FARTHEST_RATIO = 30.0  # of a positive quantity: what no factor of 1e13 excludes is open
 
@@ -45,6 +46,9 @@ class Search:
         self.fit, self.quantities = fit, quantities
         self.law, self.rows = fit.law, fit_rows(fit)
         self.n, self.total = count_runs(fit), float(np.asarray(single_fit(fit).weight).sum())
+        # Round-off of a deviance: that of the objective, times the runs.
+        eps = float(jnp.finfo(self.rows.loss.dtype).eps)
+        self.round_off = max(1e-9, 2 * self.n * _ROUND_OFF * eps)
         self.best = np.asarray(fit.free, float)
         shape = _shape(self.law, fit.objective, self.best, self.rows, quantities, fit.log_refs)
         self.center, self.direction, curvature = (np.asarray(x, float) for x in shape)
@@ -182,8 +186,8 @@ class Search:
         # Sides must rise: a point that lies above one farther out missed its optimum.
         right, left = at >= self.center[i], at <= self.center[i]
         keep = np.zeros(len(at), bool)
-        keep[right] = dev[right] <= np.minimum.accumulate(dev[right][::-1])[::-1] + 1e-9
-        keep[left] |= dev[left] <= np.minimum.accumulate(dev[left]) + 1e-9
+        keep[right] = dev[right] <= np.minimum.accumulate(dev[right][::-1])[::-1] + self.round_off
+        keep[left] |= dev[left] <= np.minimum.accumulate(dev[left]) + self.round_off
         return at[keep], dev[keep], self.theta[i][order][keep]
 
     def end(

@@ -11,7 +11,9 @@ _PATIENCE = 2.0
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str, total: int, show: bool | None = None, done: int = 0
+) -> Iterator[Callable[[int], None]]:
     """Yield ``tick(n)``. The bar goes to standard error, with rate and time left.
 
     Args:
@@ -19,6 +21,7 @@ def progress(label: str, total: int, show: bool | None = None) -> Iterator[Calla
         total: how many there are.
         show: True or False to force; None shows it on a terminal, and in a notebook that has
             ipywidgets, which Rich needs there.
+        done: how many were done before, which took none of this time: the rate leaves them out.
 
     Example:
         >>> with progress("fitting", len(tables)) as tick:
@@ -51,8 +54,8 @@ def progress(label: str, total: int, show: bool | None = None) -> Iterator[Calla
         console=Console(stderr=True),
         transient=True,
     )
-    task = bar.add_task(label, total=total, rate="")
-    began, done, lock = time.monotonic(), 0, threading.Lock()
+    task = bar.add_task(label, total=total, completed=done, rate="")
+    began, before, lock = time.monotonic(), done, threading.Lock()
 
     def tick(n: int) -> None:
         nonlocal done
@@ -61,7 +64,8 @@ def progress(label: str, total: int, show: bool | None = None) -> Iterator[Calla
             elapsed = time.monotonic() - began
             if elapsed > _PATIENCE and not bar.live.is_started:
                 bar.start()
-            bar.update(task, completed=done, rate=f"{done / max(elapsed, 1e-9):,.0f}/s")
+            rate = (done - before) / max(elapsed, 1e-9)
+            bar.update(task, completed=done, rate=f"{rate:,.0f}/s")
 
     try:
         yield tick

@@ -218,6 +218,14 @@ def from_interval_scale(law: Law, quantity: Quantity, value: Any) -> Any:
     return np.exp(value) if quantity.positive(law) else value
 
 
+def interval_slope(law: Law, quantity: Quantity, value: Any) -> float:
+    """Derivative of `from_interval_scale`; a difference quotient would be lost in float32."""
+    param = _bounded(law, quantity)
+    if param is not None:
+        return float(jax.grad(param.from_free)(jnp.asarray(value, float)))
+    return float(np.exp(value)) if quantity.positive(law) else 1.0
+
+
 def natural_ends(law: Law, quantity: Quantity) -> tuple[float, float]:
     """The ends of the values that a quantity can have at all."""
     param = _bounded(law, quantity)

@@ -16,6 +16,7 @@ from jaxscale import _driver
 from jaxscale._errors import DataError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
+from jaxscale._lanes import Stopping
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._problem import Penalty, Problem
@@ -127,7 +128,7 @@ def refit_sets(
         starts = np.broadcast_to(np.asarray(fit.free), (sets, 1, len(fit.law.params)))
     starts = np.asarray(starts, rows.loss.dtype)
     optimizer = levenberg_marquardt(first_width=1.0 if cold else WARM_WIDTH)
-    stopping = _driver.Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
+    stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
     out = _driver.run(problem, starts, optimizer, stopping, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     best = value.argmin(axis=1)

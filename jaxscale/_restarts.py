@@ -1,5 +1,6 @@
 """The restart certificate: how many starts agree on the optimum, and where the others ended."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,12 +30,18 @@ class Restarts:
         value: np.ndarray,
         steps: np.ndarray,
         best: float,
-        basins: pd.DataFrame,
+        basins: pd.DataFrame | Callable[[], pd.DataFrame],
         tolerance: float = 1e-6,
         floor: float = 0.0,
     ):
         self.value, self.steps, self.best = value, steps, best
-        self.basins, self.tolerance, self.floor = basins, tolerance, floor
+        self.tolerance, self.floor = tolerance, floor
+        self._basins = basins
+
+    @functools.cached_property
+    def basins(self) -> pd.DataFrame:
+        """Table of the optima found; made when it is first asked for."""
+        return self._basins() if callable(self._basins) else self._basins
 
     def __len__(self) -> int:
         return len(self.value)

@@ -17,6 +17,7 @@ from jaxscale._law import Law, free_vector, from_free_vector
 from jaxscale._units import names
 
 _BLOCK = 256
+_MOST_RUNS = 4096
 
 
 class Grid(eqx.Module):
@@ -31,7 +32,9 @@ class Grid(eqx.Module):
         return len(next(iter(self.values.values())))
 
     def free(self, law: Law, log_refs: Mapping[str, Any]) -> np.ndarray:
-        """The starts as unconstrained vectors in reference units, shape (restarts, p).
+        """The starts as unconstrained vectors in reference units.
+
+        Shape (restarts, p), or (sets, restarts, p) if the references have an axis of sets.
 
         Raises:
             LawError: if the grid is not over the parameters of the law.
@@ -50,7 +53,12 @@ class Grid(eqx.Module):
                     f"({param.lower:g}, {param.upper:g})"
                 )
         physical = {name: jnp.asarray(values) for name, values in self.values.items()}
-        return np.asarray(free_vector(law, law.to_reference(physical, log_refs)))
+        refs = {name: jnp.asarray(ref)[..., None] for name, ref in log_refs.items()}
+        moved = law.to_reference(physical, refs)
+        shape = jnp.broadcast_shapes(*(x.shape for x in moved.values()))
+        return np.asarray(
+            free_vector(law, {name: jnp.broadcast_to(x, shape) for name, x in moved.items()})
+        )
 
 
 def grid(**axes: Sequence[float]) -> Grid:
@@ -86,27 +94,49 @@ def sobol(law: Law, rows: Rows, restarts: int, key: jax.Array) -> np.ndarray:
 
     Args:
         law: the law.
-        rows: one data set in reference units.
+        rows: one data set in reference units, or a stack.
         restarts: how many starts.
         key: JAX random key; it scrambles the sequence.
 
     Returns:
-        Unconstrained vectors, shape (restarts, p).
+        Unconstrained vectors, shape (restarts, p), or (sets, restarts, p) for a stack.
     """
     seed = np.asarray(jax.random.bits(key, (4,), "uint32"))
     sampler = qmc.Sobol(len(law.params), rng=np.random.default_rng(seed))
     size = max(_BLOCK, 1 << (restarts - 1).bit_length())
     unit = sampler.random(size).astype(rows.loss.dtype).reshape(-1, _BLOCK, len(law.params))
-    blocks = [np.asarray(_scaled_starts(law, rows, block)) for block in unit]
-    return np.concatenate(blocks)[:restarts]
+    stack = rows.loss.ndim == 2
+    some = _thinned(rows if stack else jax.tree.map(lambda x: x[None], rows))
+    blocks = [np.asarray(_scaled_starts(law, some, block)) for block in unit]
+    points = np.concatenate(blocks, axis=1)[:, :restarts]
+    return points if stack else points[0]
+
+
+def _thinned(rows: Rows) -> Rows:
+    """Few enough runs: a start need not be scaled to the last of a million."""
+    runs = rows.loss.shape[-1]
+    every = -(-runs // _MOST_RUNS)
+    if every == 1:
+        return rows
+    return Rows(
+        tuple(x[:, ::every] for x in rows.inputs),
+        rows.loss[:, ::every],
+        rows.weight[:, ::every],
+        rows.log_loss_ref,
+    )
 
 
 @jax.jit(static_argnames="law")
 def _scaled_starts(law: Law, rows: Rows, unit: jax.Array) -> jax.Array:
-    """Starts at points of the unit cube, moved to the loss of the data where the law allows."""
+    """Starts at points of the unit cube, moved to the loss of each data set: (sets, starts, p)."""
     free = jnp.stack([p.start(unit[:, i]) for i, (_, p) in enumerate(law.params)], axis=-1)
     if "loss" not in law.scaled:
-        return free
+        return jnp.broadcast_to(free, (rows.loss.shape[0], *free.shape))
+    return jax.lax.map(lambda mine: _moved(law, mine, free), rows)
+
+
+def _moved(law: Law, rows: Rows, free: jax.Array) -> jax.Array:
+    """Starts (starts, p), scaled to the loss of one data set where the law allows."""
     log_target = jnp.average(jnp.log(rows.loss), weights=rows.weight) - rows.log_loss_ref
     touched = jnp.array(["loss" in names(p.unit) for _, p in law.params])
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxscale._evaluate import Rows
-from jaxscale._identify import dead_terms, elasticities, input_slopes, loose_parameters
+from jaxscale._identify import Sensitivity, dead_terms, loose_parameters
 from jaxscale._law import Law
 from jaxscale._restarts import Restarts
 
@@ -71,35 +70,34 @@ class Verdict:
 
 def judge(
     law: Law,
-    theta: Any,
-    rows: Rows,
+    theta: np.ndarray,
+    weight: np.ndarray,
     decrease: float,
     restarts: Restarts,
     log_residuals: np.ndarray,
-    predicted: np.ndarray,
+    near: Sensitivity,
 ) -> Verdict:
     """Verdict on one optimum.
 
     Args:
         law: the fitted law.
         theta: the optimum as an unconstrained vector.
-        rows: the data in reference units.
+        weight: weights of the runs, without those of weight zero; so for all that follows.
         decrease: decrease of the objective that is still predicted, relative to it.
         restarts: the restart certificate.
         log_residuals: log(predicted) - log(loss) of every run.
-        predicted: predicted loss of every run.
+        near: the law and its derivatives at every run.
     """
     if not np.isfinite(restarts.best):
         sentence = f"The objective is not finite at any of {len(restarts):,} starts."
         return Verdict((Finding("nonfinite", sentence),))
-    shares = elasticities(law, theta, rows)
-    weight = np.asarray(rows.weight)
-    dead = dead_terms(law, shares[weight > 0])
+    shares = near.shares.T
+    dead = dead_terms(law, shares)
     at_bound = _bounds(law, theta)
     ignored = {*dead, *at_bound}
     found = [
         *_convergence(restarts, decrease, str(theta.dtype)),
-        *_few_runs(law, int((weight > 0).sum())),
+        *_few_runs(law, len(weight)),
         *(
             Finding(
                 "term_dead",
@@ -109,7 +107,7 @@ def judge(
             for name in dead
         ),
         *(Finding("at_bound", sentence) for sentence in at_bound.values()),
-        *_signs(law, theta, rows, predicted[weight > 0]),
+        *_signs(law, near),
     ]
     loose = loose_parameters(law, shares, log_residuals, weight)
     names = ", ".join(name for name in loose if name not in ignored)
@@ -172,13 +170,12 @@ def _bounds(law: Law, theta: Any) -> dict[str, str]:
     }
 
 
-def _signs(law: Law, theta: Any, rows: Rows, predicted: np.ndarray) -> list[Finding]:
+def _signs(law: Law, near: Sensitivity) -> list[Finding]:
     found = []
-    if np.any(predicted <= 0):
+    if np.any(near.predicted <= 0):
         sentence = "The fitted law is not positive at every run."
         found.append(Finding("wrong_sign", sentence))
-    slopes = np.asarray(input_slopes(law, theta, rows))
-    for name, slope in zip(law.inputs, slopes, strict=True):
+    for name, slope in zip(law.inputs, near.slopes, strict=True):
         if name in _SCALES and np.all(slope > 0):
             sentence = f"The fitted loss rises with {name} throughout: do not extrapolate it."
             found.append(Finding("wrong_sign", sentence))

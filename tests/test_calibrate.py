@@ -74,6 +74,14 @@ def test_a_study_resumes_where_it_stopped(line, key, tmp_path, monkeypatch):
         js.calibrate(line, sims=30, checkpoint=path, **arguments)
 
 
+def test_clusters_of_the_noise_are_part_of_a_study(line, key, tmp_path):
+    """Methods that know no clusters, and noise of one ICC within other clusters."""
+    asked = {"methods": ["hessian"], "noise": "clustered", "icc": 0.5, "sims": 3, "key": key}
+    js.calibrate(line, by="x", checkpoint=tmp_path / "study.npz", **asked)
+    with pytest.raises(js.DataError, match="another file"):
+        js.calibrate(line, by=np.arange(50) % 5, checkpoint=tmp_path / "study.npz", **asked)
+
+
 def test_an_interrupted_study_keeps_what_it_has(line, key, tmp_path, monkeypatch):
     """Ctrl-C in the second chunk: the first is on disk, and the next call goes on."""
     monkeypatch.setattr("jaxscale._calibrate._MOST_REFITS", 200)

@@ -450,22 +450,6 @@ def test_starts_outside_the_support_are_refused(simulated):
         js.grid(E=[], A=[1.0])
 
 
-def test_an_interrupt_stops_every_worker(simulated, key, monkeypatch):
-    """What Ctrl-C does: the first exception ends the other queues, too."""
-    from jaxscale import _driver
-
-    seen = []
-
-    def harvest(*arguments):
-        seen.append(1)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(_driver, "_harvest", harvest)
-    with pytest.raises(KeyboardInterrupt):
-        js.fit(js.laws.chinchilla, simulated[0], restarts=3000, key=key)
-    assert len(seen) <= 2
-
-
 @pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("objective", [js.Huber(1e-3), js.Gaussian(), js.LogHuber(1e-3)], ids=repr)
 def test_refinement_never_ends_above_a_restart(objective, factor):

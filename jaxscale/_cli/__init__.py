@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jaxscale._cli._common import in_session
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
@@ -19,7 +20,7 @@ app = typer.Typer(
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
 for command in (fit, intervals, posterior, audit, laws, predict, allocate):
-    app.command()(command)
+    app.command()(in_session(command))
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """What the commands share: reading runs, printing tables, checking folders."""
 
+import functools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,15 +66,49 @@ By = Annotated[
 ]
 
 
-def prepare_jax() -> None:
-    """Double precision, and compiled programs kept between runs of the command."""
-    import jax
-    import pooch
+def in_session(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, in double precision, on all devices, with compiled programs kept on disk."""
 
-    jax.config.update("jax_enable_x64", True)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("jaxscale") / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        import jax
+        import pooch
+
+        from jaxscale._mesh import all_devices, use_mesh
+
+        jax.config.update("jax_enable_x64", True)
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("jaxscale") / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        _join_processes()
+        with use_mesh(all_devices()):
+            command(*arguments, **options)
+
+    return run
+
+
+def _join_processes() -> None:
+    """Share the work with other processes, if the environment names their coordinator.
+
+    JAX finds the number of processes and the place of this one in the environment of SLURM, Open
+    MPI or Kubernetes, or else in JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    import jax
+
+    if "JAX_COORDINATOR_ADDRESS" in os.environ and not jax.distributed.is_initialized():
+        jax.distributed.initialize(
+            num_processes=_count("JAX_NUM_PROCESSES"), process_id=_count("JAX_PROCESS_ID")
+        )
+        out.quiet = jax.process_index() > 0
+
+
+def _count(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise DataError(f"the environment variable {variable} is {text!r}, which is no number")
+    return int(text)
 
 
 def numbers(text: str, option: str) -> list[float]:
@@ -146,6 +182,17 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be written; choose another --out")
 
 
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files whole or not at all; of several processes, all with the same, the first does."""
+    import jax
+
+    from jaxscale._save import write_bytes
+
+    for name, content in contents.items() if jax.process_index() == 0 else ():
+        write_bytes(folder / name, content)
+    out.print(f"Wrote {folder}: {', '.join(contents)}")
+
+
 def fit_file(
     path: Path | None,
     *,
@@ -159,7 +206,6 @@ def fit_file(
     by: str | None = None,
 ) -> "tuple[Fit, Any]":
     """The fit of a file, and its clusters as `bootstrap` takes them."""
-    prepare_jax()
     import jax
 
     from jaxscale import laws

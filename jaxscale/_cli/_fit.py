@@ -143,7 +143,7 @@ def _write(
     import io
 
     from jaxscale import plot
-    from jaxscale._save import to_json, write_bytes
+    from jaxscale._save import to_json
 
     assert fitted.runs is not None
     image = io.BytesIO()
@@ -165,8 +165,6 @@ def _write(
     if draws is not None:
         contents["draws.json"] = to_json(draws).encode()
     replaces = (folder / "fit.json").exists()
-    for name, content in contents.items():  # nothing is written before everything is made
-        write_bytes(folder / name, content)
+    common.write_files(folder, contents)  # nothing is written before everything is made
     for name in set(_OPTIONAL) - set(contents) if replaces else ():
         (folder / name).unlink(missing_ok=True)
-    console.print(f"Wrote {folder}: {', '.join(contents)}")

@@ -139,7 +139,7 @@ def _write(
     found: "Posterior", frontier: "pd.DataFrame | str | None", level: float, folder: Path
 ) -> None:
     from jaxscale import bayes
-    from jaxscale._save import to_json, write_bytes
+    from jaxscale._save import to_json
 
     contents: dict[str, bytes] = {
         "fit.json": to_json(found.fit).encode(),
@@ -151,10 +151,9 @@ def _write(
     if frontier is not None and not isinstance(frontier, str):
         contents["frontier.csv"] = frontier.to_csv(index=False).encode()
         contents["frontier.png"] = _picture(bayes.plot_frontier(found))
-    for name, content in contents.items():  # nothing is written before everything is made
-        write_bytes(folder / name, content)
+    common.write_files(folder, contents)  # nothing is written before everything is made
     found.save(folder / "posterior.nc")
-    console.print(f"Wrote {folder}: posterior.nc, {', '.join(contents)}")
+    console.print(f"Wrote {folder / 'posterior.nc'}")
 
 
 def _picture(collection: Any) -> bytes:

@@ -117,7 +117,6 @@ def _write_intervals(found: Any, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     from jaxscale import plot
-    from jaxscale._save import write_bytes
 
     quantities = found.frame()["quantity"].nunique()
     figure = Figure(figsize=(2.2 + 2.2 * min(quantities, 6), 3.2), layout="constrained")
@@ -128,9 +127,7 @@ def _write_intervals(found: Any, folder: Path) -> None:
         "intervals.csv": found.frame().to_csv(index=False).encode(),
         "intervals.png": image.getvalue(),
     }
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
-    console.print(f"Wrote {folder}: {', '.join(contents)}")
+    common.write_files(folder, contents)
 
 
 def audit(

@@ -7,7 +7,6 @@ import typer
 
 from jaxscale._cli._common import (
     numbers,
-    prepare_jax,
     print_notes,
     print_sizes,
     print_table,
@@ -40,7 +39,6 @@ def predict(
 
     From draws.json, with bands: law_low to law_high holds the law, run_low to run_high a new run.
     """
-    prepare_jax()
     import numpy as np
 
     from jaxscale._predict import predict as run_predict
@@ -63,7 +61,6 @@ def allocate(
     out: Annotated[Path | None, typer.Option(help="CSV file for the table.")] = None,
 ) -> None:
     """Compute-optimal parameters and tokens at given budgets (C = 6 N D) from a saved fit."""
-    prepare_jax()
     from jaxscale._allocate import allocate as run_allocate
     from jaxscale._save import load, write_text
 

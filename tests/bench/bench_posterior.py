@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from bench_fit import LAW, load, machine, write_part
+from common import LAW, load, machine, write_part
 from numpyro.infer import MCMC, NUTS
 
 import jaxscale as js

@@ -1,0 +1,168 @@
+"""The driver: shares, shapes, threads. Every split of the work must give the same results."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxscale as js
+from jaxscale import _driver
+from jaxscale._evaluate import Rows
+from jaxscale._lanes import Queue, Stopping, drain
+from jaxscale._levenberg_marquardt import levenberg_marquardt
+from jaxscale._problem import Problem, bucket, pad_rows, problem_value, set_axes, take_sets
+from jaxscale._refit import fit_rows
+from jaxscale._starts import sobol
+
+LIMITS = Stopping(300, np.iinfo(np.int32).max, 0.0)
+
+
+@pytest.fixture(scope="module")
+def rows(simulated_fit):
+    return fit_rows(simulated_fit)
+
+
+def problem_of(fit, rows):
+    return Problem(fit.law, fit.objective, rows)
+
+
+def resampled(rows, n):
+    """Weights of each set, so that the sets differ in one leaf only."""
+    weight = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=n).astype(float)
+    return Rows(rows.inputs, rows.loss, weight, rows.log_loss_ref)
+
+
+def drained(problem, starts, which, count, blocks=(16, 4)):
+    queue = Queue(starts, np.asarray(which), np.ones(len(starts)), np.asarray(count))
+    return drain(levenberg_marquardt(), blocks, problem, queue, LIMITS)
+
+
+def test_every_item_ends_where_it_does_alone(simulated_fit, rows):
+    starts = sobol(simulated_fit.law, rows, 40, jax.random.key(1))
+    problem = problem_of(simulated_fit, rows)
+    together = drained(problem, starts, np.zeros(40, int), 37)
+    for i in (0, 20, 36):
+        alone = drained(problem, starts[i : i + 1], [0], 1, blocks=(1,))
+        np.testing.assert_allclose(together.value[i], alone.value[0], rtol=1e-9)
+        assert together.converged[i]
+    exact = [problem_value(problem, jnp.asarray(theta)) for theta in together.theta[:37]]
+    np.testing.assert_allclose(together.value[:37], exact, rtol=1e-12)
+
+
+def test_what_lies_beyond_the_count_is_left_alone(simulated_fit, rows):
+    starts = sobol(simulated_fit.law, rows, 40, jax.random.key(1))
+    ended = drained(problem_of(simulated_fit, rows), starts, np.zeros(40, int), 5)
+    assert np.all(np.asarray(ended.steps[:5]) > 0)
+    assert np.all(np.asarray(ended.steps[5:]) == 0)
+    np.testing.assert_array_equal(ended.theta[5:], starts[5:])
+    assert not np.isfinite(np.asarray(ended.value[32:])).any()
+
+
+def test_an_empty_queue_ends_at_once(simulated_fit, rows):
+    starts = sobol(simulated_fit.law, rows, 4, jax.random.key(1))
+    ended = drained(problem_of(simulated_fit, rows), starts, np.zeros(4, int), 0)
+    assert not np.asarray(ended.steps).any()
+
+
+def test_a_lane_is_given_up_at_max_steps(simulated_fit, rows):
+    starts = sobol(simulated_fit.law, rows, 8, jax.random.key(1))[None]
+    problem = problem_of(simulated_fit, rows)
+    ended = _driver.run(problem, starts, levenberg_marquardt(), LIMITS._replace(max_steps=4))
+    assert np.all(ended.steps == 4)
+    assert not ended.converged.any()
+
+
+@pytest.mark.parametrize("queue", [16, 50, 4096])
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_the_cut_into_shares_does_not_matter(simulated_fit, rows, monkeypatch, queue, restarts):
+    n = 50
+    starts = sobol(simulated_fit.law, rows, n * restarts, jax.random.key(2))
+    starts = starts.reshape(n, restarts, -1)
+    problem = problem_of(simulated_fit, resampled(rows, n))
+    whole = _driver.run(problem, starts, levenberg_marquardt(), LIMITS)
+    monkeypatch.setattr(_driver, "_CPU_QUEUE", queue)
+    ticks = []
+    parts = _driver.run(problem, starts, levenberg_marquardt(), LIMITS, ticks.append)
+    assert parts.theta.shape == (n, restarts, 5)
+    assert sum(ticks) == n * restarts
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-9)
+
+
+def test_sets_of_many_rows_are_taken_a_few_at_a_time(simulated_fit, rows, monkeypatch):
+    starts = np.broadcast_to(np.asarray(simulated_fit.free), (9, 1, 5))
+    problem = problem_of(simulated_fit, resampled(rows, 9))
+    whole = _driver.run(problem, starts, levenberg_marquardt(), LIMITS)
+    monkeypatch.setattr(_driver, "_MOST_CELLS", 2 * 64)
+    seen = []
+    take = _driver.take_sets
+
+    def taken(problem, first, last, size):
+        seen.append(last - first)
+        return take(problem, first, last, size)
+
+    monkeypatch.setattr(_driver, "take_sets", taken)
+    parts = _driver.run(problem, starts, levenberg_marquardt(), LIMITS)
+    assert max(seen) <= 2
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-9)
+
+
+def test_an_interrupt_stops_every_worker(simulated_fit, rows, monkeypatch):
+    """What Ctrl-C does: shares that have not begun are left."""
+    monkeypatch.setattr(_driver, "_CPU_QUEUE", 16)
+    seen, share = [], _driver._share
+
+    def interrupted(*arguments):
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return share(*arguments)
+
+    monkeypatch.setattr(_driver, "_share", interrupted)
+    starts = sobol(simulated_fit.law, rows, 1600, jax.random.key(2))[None]
+    problem = problem_of(simulated_fit, rows)
+    with pytest.raises(KeyboardInterrupt):
+        _driver.run(problem, starts, levenberg_marquardt(), LIMITS)
+    assert len(seen) < 20  # of 100
+
+
+def test_padding_with_rows_changes_nothing(simulated_fit, rows):
+    problem = problem_of(simulated_fit, rows)
+    padded = pad_rows(problem)
+    assert padded.rows.loss.shape == (64,)
+    at = jnp.asarray(simulated_fit.free) + 0.1
+    expected = float(problem_value(problem, at))
+    assert float(problem_value(padded, at)) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 17, 240, 1000, 100_001])
+def test_rows_are_padded_by_an_eighth_at_most(n):
+    column = np.ones(n)
+    problem = Problem(
+        js.laws.power_law, js.LogGaussian(), Rows((column,), column, column, np.zeros(()))
+    )
+    padded = pad_rows(problem).rows.loss.shape[0]
+    assert n <= padded <= max(16, n + max(16, n // 8))
+
+
+def test_taking_sets_repeats_the_last_one(simulated_fit, rows):
+    problem = problem_of(simulated_fit, resampled(rows, 5))
+    some = take_sets(problem, 1, 4, bucket(3, 4))
+    assert some.rows.weight.shape == (4, 60)
+    np.testing.assert_array_equal(some.rows.weight[2], some.rows.weight[3])
+    np.testing.assert_array_equal(some.rows.weight[:3], problem.rows.weight[1:4])
+    assert some.rows.loss.shape == (60,)
+    assert jax.tree.leaves(set_axes(some)) == [0]
+
+
+def test_optimizers_without_a_test_of_their_own_keep_their_best(simulated_fit, rows):
+    """A rate of learning so large that the last step is not the best one."""
+    import optax
+
+    starts = sobol(simulated_fit.law, rows, 32, jax.random.key(3))[None]
+    problem = problem_of(simulated_fit, rows)
+    limits = Stopping(60, 60, 1e-9)
+    ended = _driver.run(problem, starts, optax.adam(0.5), limits)
+    at_end = [problem_value(problem, jnp.asarray(theta)) for theta in ended.theta[0]]
+    np.testing.assert_allclose(ended.value[0], at_end, rtol=1e-9)
+    begin = [problem_value(problem, jnp.asarray(theta)) for theta in starts[0]]
+    assert np.median(ended.value[0] / begin) < 0.5
