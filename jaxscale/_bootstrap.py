@@ -180,7 +180,8 @@ def _resample(fit: Fit, kind: Kind, codes: np.ndarray | None, n: int, key: jax.A
         r = residual_pool(fit)
         chosen = np.asarray(jax.random.randint(key, (n, len(runs)), 0, len(r)))
         return _Resamples(loss=_losses(fit, r[chosen]))
-    u = np.asarray(jax.random.uniform(key, (n, len(runs)), minval=1e-12))
+    least = 0.5 * float(np.finfo(jax.dtypes.canonicalize_dtype(float)).eps)
+    u = np.asarray(jax.random.uniform(key, (n, len(runs)), minval=least))
     scale = fit.noise_scale() * inflation(fit)
     return _Resamples(loss=_losses(fit, np.asarray(fit.objective.ppf(u, scale))))
 

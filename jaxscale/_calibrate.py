@@ -343,7 +343,9 @@ def _wald_errors(
             return at_free(law, chosen, at, log_refs)
 
         slopes = jax.jacfwd(values)(theta)
-        return values(theta), jnp.sqrt(jnp.einsum("qi,ij,qj->q", slopes, cov, slopes))
+        return values(theta), jnp.sqrt(
+            jnp.einsum("qi,ij,qj->q", slopes, cov, slopes, precision="highest")
+        )
 
     return jax.vmap(one)(loss, theta, spread)
 

@@ -26,6 +26,7 @@ from jaxscale._problem import Problem, bucket, pad_rows, problem_value, set_axes
 # over the rows, and small enough to stay in cache.
 _CPU_BLOCKS = (256, 32)
 _ACCELERATOR_BLOCKS = (32_768, 2_048)
+_SMALL_JOB = 1024
 # Starts in one queue: what is done between two looks at the clock and the keyboard.
 _CPU_QUEUE = 4096
 _ACCELERATOR_QUEUE = 1 << 18
@@ -107,6 +108,8 @@ def _layout(job: _Job, workers: int, cpu: bool) -> _Layout:
     # A lane without work costs as much as one with, which matters where passes are long.
     least = blocks[-1] if rows < _MANY_ROWS else bucket(each, 2)
     blocks = tuple(b for b in blocks if b <= each) or (least,)
+    if total <= _SMALL_JOB:  # a second block would cost more to compile than it saves
+        blocks = blocks[-1:]
     own = bool(jax.tree.leaves(set_axes(job.problem)))
     most_sets = max(1, _MOST_CELLS // rows)
     restarts = total // (int(job.which[-1]) + 1)

@@ -203,7 +203,7 @@ def laplace(
     n = int(real.sum())
     if n <= p:
         raise FitError(f"{n} runs leave no degrees of freedom to {p} parameters; add runs")
-    warn_float32(rows.loss.dtype, "Hessian")
+    warn_float32(rows.loss.dtype, "Hessian", stacklevel=3)
     codes = real_codes(runs, by) if kind in _CLUSTERED else None
     groups = 0 if codes is None else int(codes.max()) + 1
 

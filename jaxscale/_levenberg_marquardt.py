@@ -117,7 +117,7 @@ def levenberg_marquardt(
         # On the way, round-off must not keep a lane at a width that it is done with.
         limit = jnp.where(annealed, state.value, (1 + 32 * eps) * state.value)
         better = jnp.isfinite(seen.next_value) & (seen.value < limit)
-        ratio = (state.value - seen.value) / jnp.maximum(predicted, 1e-300)
+        ratio = (state.value - seen.value) / jnp.maximum(predicted, jnp.finfo(params.dtype).tiny)
         good = better & (ratio > 0.25)
 
         negligible = predicted <= jnp.maximum(rtol, 2 * eps) * state.value
@@ -153,7 +153,10 @@ def levenberg_marquardt(
 
 def _least_squares(residual_fn: Callable[[Any], Any], params: Any, _: Smoothing) -> Evaluation:
     r, jacobian = residual_fn(params), jax.jacfwd(residual_fn)(params)
-    value, gradient, hessian = 0.5 * r @ r, jacobian.T @ r, jacobian.T @ jacobian
+    # Accelerators multiply matrices in less than single precision unless told otherwise.
+    exactly = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    value, gradient = 0.5 * exactly(r, r), exactly(jacobian.T, r)
+    hessian = exactly(jacobian.T, jacobian)
     p = params.size
     lower = tuple(hessian[i, j] for i in range(p) for j in range(i + 1))
     return Evaluation(value, value, tuple(gradient), lower)

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 
 from jaxscale._law import Law
 from jaxscale.flops import FlopFunction, six_nd
@@ -115,6 +114,8 @@ def _grid(cost: FlopFunction, middle: tuple[Any, Any], log_c: Any) -> tuple[Any,
 def _numeric_optimum(
     law: Law, cost: FlopFunction, params: Any, flop: Any, grid: Any, tokens: Any, tolerance: float
 ) -> tuple[Any, Any]:
+    import optimistix as optx  # slow to import, and laws with a closed form do without
+
     log_c = jnp.log(flop)
 
     def loss_at(log_n: Any, log_d: Any, params: Any) -> Any:

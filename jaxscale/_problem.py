@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxscale._curvature import times
 from jaxscale._evaluate import Evaluation, Rows, Smoothing, normal_equations, value_function
 from jaxscale._law import Law
 from jaxscale._objective import Objective
@@ -149,7 +150,7 @@ def problem_equations(problem: Problem, theta: Any, smoothing: Smoothing) -> Eva
         return seen
     gap = problem.penalty.distance(theta)
     jacobian = jax.jacfwd(problem.penalty.distance)(theta)
-    extra, slope, bend = 0.5 * jnp.sum(gap**2), gap @ jacobian, jacobian.T @ jacobian
+    extra, slope, bend = 0.5 * jnp.sum(gap**2), times(gap, jacobian), times(jacobian.T, jacobian)
     pairs = [(i, j) for i in range(theta.size) for j in range(i + 1)]
     return Evaluation(
         seen.value + extra,

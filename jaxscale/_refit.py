@@ -77,13 +77,13 @@ def residual_pool(fit: Fit) -> np.ndarray:
     return np.asarray((r - center) * inflation(fit))
 
 
-def warn_float32(dtype: Any, what: str) -> None:
+def warn_float32(dtype: Any, what: str, stacklevel: int = 4) -> None:
     """Say that something needs double precision, where it is not there."""
     if jnp.finfo(dtype).bits < 64:
         warnings.warn(
             f"a {what} in single precision has few correct digits; set "
             "jax.config.update('jax_enable_x64', True) before fitting",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 

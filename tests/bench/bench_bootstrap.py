@@ -109,7 +109,7 @@ def others(fit: js.Fit, weight: np.ndarray, by_scipy: int) -> list[Found]:
     rows = fit_rows(fit)
     starts = np.broadcast_to(np.asarray(fit.free), (len(weight), len(LAW.params)))
     lanes = Rows(rows.inputs, rows.loss, jnp.asarray(weight), rows.log_loss_ref)
-    return competitors(lanes, starts, by_scipy=by_scipy, optax_steps=50, problems=len(weight))
+    return competitors(lanes, starts, by_scipy=by_scipy, steps=(100, 50), problems=len(weight))
 
 
 def study_seconds(fit: js.Fit, sims: int) -> float:

@@ -78,7 +78,7 @@ def restarts(runs: js.Runs, options: argparse.Namespace) -> Done:
     found, steps, best = ours(runs, "jaxscale, default starts", restarts=options.restarts)
     rows = rows_of(runs)
     starts = sobol(LAW, rows, options.others, jax.random.key(SEED))
-    others = competitors(rows, starts, by_scipy=options.scipy, optax_steps=100)
+    others = competitors(rows, starts, by_scipy=options.scipy, steps=(200, 100))
     return Done(TARGETS["restarts"], [found, *others], best_known(others, best), steps)
 
 
@@ -89,7 +89,7 @@ def grid(runs: js.Runs, options: argparse.Namespace, best: np.ndarray) -> Done:
     free = points.free(LAW, log_references(LAW, runs))
     # A random part, as neighbors in the grid are alike.
     some = np.random.default_rng(0).permutation(len(free))[: options.others]
-    others = competitors(rows_of(runs), free[some], by_scipy=options.scipy, optax_steps=100)
+    others = competitors(rows_of(runs), free[some], by_scipy=options.scipy, steps=(400, 100))
     known = best_known(others, np.minimum(own, best))
     return Done(TARGETS["grid"], [found, *others], known, steps)
 
@@ -125,7 +125,7 @@ def stacked(runs: js.Runs, truth: js.Fit, options: argparse.Namespace) -> Done:
     few = min(max(options.others // each, 1), options.sets)
     rows, starts = part_of(stack, few, each)
     by_scipy = max(options.scipy // each, 1) * each
-    others = competitors(rows, starts, by_scipy=by_scipy, optax_steps=100, problems=few)
+    others = competitors(rows, starts, by_scipy=by_scipy, steps=(200, 100), problems=few)
     return Done(TARGETS["sets"], [found, *others], best_known(others, best), steps)
 
 

@@ -171,15 +171,16 @@ def vmapped(
     return Found(method, seconds, np.asarray(values))
 
 
-def optimistix_bfgs(rows: Rows, starts: np.ndarray) -> Found:
+def optimistix_bfgs(rows: Rows, starts: np.ndarray, steps: int) -> Found:
+    """A lane that stalls holds up all others, so the cap on steps is as low as the hits allow."""
     solver = optx.BFGS(rtol=1e-9, atol=1e-9)
 
     def minimize(value: Callable[[Any], Any], start: Any) -> Any:
         return optx.minimise(
-            lambda y, _: value(y), solver, start, max_steps=2000, throw=False
+            lambda y, _: value(y), solver, start, max_steps=steps, throw=False
         ).value
 
-    return vmapped("optimistix.BFGS, vmapped", minimize, rows, starts)
+    return vmapped(f"optimistix.BFGS, vmapped, {steps} steps at most", minimize, rows, starts)
 
 
 def optax_lbfgs(rows: Rows, starts: np.ndarray, steps: int) -> Found:
@@ -232,7 +233,12 @@ def _processes() -> Iterator[ProcessPoolExecutor]:
 
 
 def competitors(
-    rows: Rows, starts: np.ndarray, *, by_scipy: int, optax_steps: int, problems: int | None = None
+    rows: Rows,
+    starts: np.ndarray,
+    *,
+    by_scipy: int,
+    steps: tuple[int, int],
+    problems: int | None = None,
 ) -> list[Found]:
     """All three on the same starts; SciPy, which is slow, on the first `by_scipy` of them.
 
@@ -240,7 +246,8 @@ def competitors(
         rows: any column may have a leading axis of lanes.
         starts: unconstrained vectors, shape (lanes, p).
         by_scipy: starts for SciPy.
-        optax_steps: steps of L-BFGS, which has no test of convergence under `scan`.
+        steps: most steps of BFGS, and steps of L-BFGS, which runs them all: those with the most
+            hits per second, or nearly all hits.
         problems: how many problems the lanes belong to, in order and in equal parts; default one.
     """
     few = _columns(rows, lambda x, own: x[:by_scipy] if own else x)
@@ -248,8 +255,8 @@ def competitors(
     found = []
     for work in (
         lambda: scipy_lbfgsb(few, starts[:by_scipy]),
-        lambda: optimistix_bfgs(rows, starts),
-        lambda: optax_lbfgs(rows, starts, optax_steps),
+        lambda: optimistix_bfgs(rows, starts, steps[0]),
+        lambda: optax_lbfgs(rows, starts, steps[1]),
     ):
         one = work()
         found.append(one._replace(values=one.values.reshape(-1, min(each, len(one.values)))))
