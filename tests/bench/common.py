@@ -155,50 +155,50 @@ def plain_value(rows: Rows) -> Callable[[Any], Any]:
     return value
 
 
-def vmapped(
-    method: str, minimize: Callable[[Any, Any], Any], rows: Rows, starts: np.ndarray
-) -> Found:
-    """Minima by `minimize(value, start)` under `vmap`, compiled beforehand."""
-
-    def one(start: Any, rows: Rows) -> Any:
-        value = plain_value(rows)
-        return value(minimize(value, start)) / SCALE
-
-    axes = _columns(rows, lambda _, own: 0 if own else None)
-    begin = jnp.asarray(starts)
-    work = jax.jit(jax.vmap(one, in_axes=(0, axes))).lower(begin, rows).compile()
-    seconds, values = timed(lambda: work(begin, rows))
-    return Found(method, seconds, np.asarray(values))
-
-
 def optimistix_bfgs(rows: Rows, starts: np.ndarray, steps: int) -> Found:
     """A lane that stalls holds up all others, so the cap on steps is as low as the hits allow."""
     solver = optx.BFGS(rtol=1e-9, atol=1e-9)
 
-    def minimize(value: Callable[[Any], Any], start: Any) -> Any:
-        return optx.minimise(
-            lambda y, _: value(y), solver, start, max_steps=steps, throw=False
-        ).value
+    def one(start: Any, rows: Rows) -> Any:
+        value = plain_value(rows)
+        found = optx.minimise(lambda at, _: value(at), solver, start, max_steps=steps, throw=False)
+        return value(found.value) / SCALE
 
-    return vmapped(f"optimistix.BFGS, vmapped, {steps} steps at most", minimize, rows, starts)
+    work, begin = over_lanes(one, rows), jnp.asarray(starts)
+    seconds, values = timed(lambda: work(begin, rows))
+    name = f"optimistix.BFGS, vmapped, {steps} steps at most"
+    return Found(name, seconds, np.asarray(values))
 
 
 def optax_lbfgs(rows: Rows, starts: np.ndarray, steps: int) -> Found:
+    """Optax's own line search. The steps are called one by one: in a `scan`, some never end."""
     optimizer = optax.lbfgs()
 
-    def minimize(value: Callable[[Any], Any], start: Any) -> Any:
-        value_and_grad = optax.value_and_grad_from_state(value)
+    def one_step(carry: Any, rows: Rows) -> Any:
+        theta, state = carry
+        value = plain_value(rows)
+        v, g = optax.value_and_grad_from_state(value)(theta, state=state)
+        updates, state = optimizer.update(g, state, theta, value=v, grad=g, value_fn=value)
+        return optax.apply_updates(theta, updates), state
 
-        def step(carry: Any, _: Any) -> Any:
-            theta, state = carry
-            v, g = value_and_grad(theta, state=state)
-            updates, state = optimizer.update(g, state, theta, value=v, grad=g, value_fn=value)
-            return (optax.apply_updates(theta, updates), state), None
+    step = over_lanes(one_step, rows)
+    first = over_lanes(lambda theta, _: (theta, optimizer.init(theta)), rows)
+    last = over_lanes(lambda carry, rows: plain_value(rows)(carry[0]) / SCALE, rows)
 
-        (theta, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=steps)
-        return theta
+    def work() -> Any:
+        carry = first(jnp.asarray(starts), rows)
+        for _ in range(steps):
+            carry = step(carry, rows)
+        return last(carry, rows)
 
-    return vmapped(f"optax.lbfgs, vmapped, {steps} steps", minimize, rows, starts)
+    seconds, values = timed(work)
+    return Found(f"optax.lbfgs, vmapped, {steps} steps", seconds, np.asarray(values))
+
+
+def over_lanes(one: Callable[[Any, Rows], Any], rows: Rows) -> Callable[[Any, Rows], Any]:
+    """`one(state, rows)` under `vmap` and `jit`, for rows of which some columns have lanes."""
+    axes = _columns(rows, lambda _, own: 0 if own else None)
+    return jax.jit(jax.vmap(one, in_axes=(0, axes)))
 
 
 def scipy_lbfgsb(rows: Rows, starts: np.ndarray) -> Found:
