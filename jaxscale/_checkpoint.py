@@ -8,6 +8,7 @@ file, without the chunks since it was last written.
 
 import hashlib
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
@@ -58,6 +60,8 @@ class Checkpoint:
         self._unsaved, self._due = False, 0.0
         if self.path is not None and self.path.exists():
             self._chunks = _read(self.path, self._job)
+        if self.path is not None:
+            _agree(self.path, sorted(self._chunks))
 
     def __contains__(self, name: str) -> bool:
         """Whether a chunk is finished."""
@@ -78,7 +82,7 @@ class Checkpoint:
 
     def write(self) -> None:
         """Bring the file up to date."""
-        if self.path is None or not self._unsaved:
+        if self.path is None or not self._unsaved or jax.process_index() > 0:
             return
         began, content = time.monotonic(), io.BytesIO()
         arrays: dict[str, Any] = {
@@ -102,6 +106,17 @@ class Checkpoint:
     ) -> None:
         """At the end, after an error and after Ctrl-C: nothing that is finished is lost."""
         self.write()
+
+
+def _agree(path: Path, names: list[str]) -> None:
+    """Several processes go on together, so they must have the same chunks behind them."""
+    if jax.process_count() == 1:
+        return
+    mark = np.frombuffer(hashlib.sha256(json.dumps(names).encode()).digest()[:4], np.int32)
+    if np.ptp(np.asarray(multihost_utils.process_allgather(mark))):
+        raise DataError(
+            f"{path}: the processes do not see the same checkpoint; put it on a disk they share"
+        )
 
 
 def _read(path: Path, job: np.ndarray) -> dict[str, Arrays]:

@@ -117,7 +117,9 @@ def _layout(job: _Job, workers: int, cpu: bool) -> _Layout:
     count = workers * -(-total // (workers * per_share))
     if not own:
         # Neighbors in a grid of starts are alike: every share gets some of each kind.
-        return _Layout(blocks, queue, 0, [np.arange(i, total, count) for i in range(count)])
+        return _Layout(
+            blocks, queue, 0, [np.arange(i, total, count) for i in range(min(count, total))]
+        )
     shares = [part for part in np.array_split(np.arange(total), count) if len(part)]
     sets = max(int(job.which[part[-1]] - job.which[part[0]]) + 1 for part in shares)
     return _Layout(blocks, queue, bucket(sets, 4), shares)

@@ -274,8 +274,8 @@ def _starting_points(
         raise LawError(f"restarts must be at least 1, got {restarts}")
     else:
         points = sobol(law, rows, restarts, key)
-    points = points if points.ndim == 3 else points[None]
-    return points.astype(rows.loss.dtype)
+    sets = len(rows.loss) if rows.loss.ndim == 2 else 1
+    return np.broadcast_to(points, (sets, *points.shape[-2:])).astype(rows.loss.dtype)
 
 
 def _assemble(

@@ -112,7 +112,7 @@ def take_sets(problem: Problem, first: int, last: int, size: int) -> Problem:
 
 
 def pad_rows(problem: Problem) -> Problem:
-    """The same problem with up to an eighth more rows, of weight zero.
+    """The same problem with up to an eighth more rows (or fewer than 16), of weight zero.
 
     Compiled programs are for one number of rows; this way, few numbers occur.
     """

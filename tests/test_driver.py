@@ -125,6 +125,34 @@ def test_an_interrupt_stops_every_worker(simulated_fit, rows, monkeypatch):
     assert len(seen) < 20  # of 100
 
 
+def test_fewer_starts_than_devices(simulated_fit, rows):
+    mesh = jax.make_mesh((2,), ("devices",))
+    starts = np.asarray(simulated_fit.free)[None, None]
+    with js.use_mesh(mesh):
+        ended = _driver.run(problem_of(simulated_fit, rows), starts, levenberg_marquardt(), LIMITS)
+    assert ended.value[0, 0] == pytest.approx(float(simulated_fit.value), rel=1e-9)
+
+
+def test_a_grid_of_starts_serves_every_set_of_a_stack():
+    """Also for a law without units, whose starts do not depend on the set."""
+
+    @js.law(a=js.real(0.5, 2.0), b=js.real(-1.0, 1.0))
+    def straight(x, *, a, b):
+        """L(x) = exp(a + b log x)"""
+        return jnp.exp(a + b * jnp.log(x))
+
+    x = np.geomspace(1.0, 9.0, 12)
+    tables = {
+        name: js.Runs.from_arrays(x=x, loss=np.exp(1.0 + b * np.log(x)))
+        for name, b in (("flat", -0.1), ("steep", -0.5))
+    }
+    fit = js.fit(
+        straight, js.Runs.stack(tables), starts=js.grid(a=[0.8, 1.2], b=[-0.3, 0.1]),
+        objective=js.LogGaussian(),
+    )  # fmt: skip
+    np.testing.assert_allclose(fit.params["b"], [-0.1, -0.5], atol=1e-6)
+
+
 def test_padding_with_rows_changes_nothing(simulated_fit, rows):
     problem = problem_of(simulated_fit, rows)
     padded = pad_rows(problem)

@@ -138,6 +138,8 @@ def _report(found: "Posterior", frontier: "pd.DataFrame | str | None", level: fl
 def _write(
     found: "Posterior", frontier: "pd.DataFrame | str | None", level: float, folder: Path
 ) -> None:
+    import jax
+
     from jaxscale import bayes
     from jaxscale._save import to_json
 
@@ -152,7 +154,8 @@ def _write(
         contents["frontier.csv"] = frontier.to_csv(index=False).encode()
         contents["frontier.png"] = _picture(bayes.plot_frontier(found))
     common.write_files(folder, contents)  # nothing is written before everything is made
-    found.save(folder / "posterior.nc")
+    if jax.process_index() == 0:
+        found.save(folder / "posterior.nc")
     console.print(f"Wrote {folder / 'posterior.nc'}")
 
 

@@ -89,7 +89,7 @@ def grid(runs: js.Runs, options: argparse.Namespace, best: np.ndarray) -> Done:
     free = points.free(LAW, log_references(LAW, runs))
     # A random part, as neighbors in the grid are alike.
     some = np.random.default_rng(0).permutation(len(free))[: options.others]
-    others = competitors(rows_of(runs), free[some], by_scipy=options.scipy, steps=(400, 100))
+    others = competitors(rows_of(runs), free[some], by_scipy=options.scipy, steps=(400, 200))
     known = best_known(others, np.minimum(own, best))
     return Done(TARGETS["grid"], [found, *others], known, steps)
 
