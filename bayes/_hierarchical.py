@@ -82,7 +82,7 @@ def hierarchical(
         else own_fits(law, stack, objective, first)
     )
     given = source.objective if isinstance(source, js.Fit) else js.LogHuber(1e-3)
-    noise = as_likelihood(likelihood, given)
+    noise = as_likelihood(likelihood, given, stack.weight)
     table = make_pool(law, stack, pooled, noise, _typical(noise, fits), priors)
     begin = _begin(law, table, stack, fits)
     with js.progress(f"sampling {law.name}", chains * (draws + warmup), show_progress) as tick:

@@ -224,6 +224,24 @@ class BetaBinomial(Counts):
         return dist.Binomial(trials, share).sample(second) / self.trials
 
 
+class Score(Likelihood):
+    """The law predicts the probability of what was observed, as for `jaxscale.LogScore`."""
+
+    has_scale: ClassVar[bool] = False
+
+    def log_prob(self, predicted: Any, loss: Any, scale: Any, extra: dict[str, Any]) -> Any:
+        return jnp.log(predicted)
+
+    def draw(self, key: jax.Array, predicted: Any, scale: Any, extra: dict[str, Any]) -> Any:
+        return predicted
+
+    def cdf(self, predicted: Any, loss: Any, scale: Any, extra: dict[str, Any]) -> Any:
+        return jnp.full(jnp.shape(predicted), 0.5)
+
+    def information(self, predicted: Any, scale: Any, extra: dict[str, Any]) -> Any:
+        return jnp.ones(jnp.shape(predicted))
+
+
 def extras(likelihood: Likelihood, values: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a likelihood beside its scale."""
     return {name: values[name] for name in likelihood.priors()}
@@ -245,8 +263,11 @@ def beta_cdf(share: Any, at: Any, spread: Any) -> Any:
     return jax.scipy.special.betainc(spread * share, spread * (1 - share), jnp.clip(at, 0.0, 1.0))
 
 
-def as_likelihood(given: Any, objective: js.Objective) -> Likelihood:
-    """A likelihood from what `model` was given: None is the noise model of the fit's objective."""
+def as_likelihood(given: Any, objective: js.Objective, weight: Any) -> Likelihood:
+    """A likelihood from what `model` was given: None is the noise model of the fit's objective.
+
+    The weights of the runs of a `jaxscale.Binomial` fit are their trials.
+    """
     if isinstance(given, Likelihood):
         return given
     chosen = objective if given is None else given
@@ -257,4 +278,8 @@ def as_likelihood(given: Any, objective: js.Objective) -> Likelihood:
         )
     if isinstance(chosen, js.LogStudentT):
         return StudentT(chosen.df)
+    if isinstance(chosen, js.LogScore):
+        return Score()
+    if isinstance(chosen, js.Binomial):
+        return Binomial(np.maximum(np.asarray(weight, float), 1.0))
     return ObjectiveNoise(chosen)

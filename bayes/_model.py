@@ -271,7 +271,7 @@ def model(
         >>> model(fit, likelihood=StudentT(), effects={"model": "N"}, scale_by="C")
     """
     runs = _single(fit)
-    noise = as_likelihood(likelihood, fit.objective)
+    noise = as_likelihood(likelihood, fit.objective, runs.weight)
     if isinstance(noise, Counts):
         _check_counts(noise, runs, scale_by is not None or outliers or bool(input_error))
     inputs = {name: runs.inputs[name] for name in fit.law.inputs}
@@ -294,7 +294,7 @@ def model(
     table = Table(
         inputs={name: jnp.asarray(runs.inputs[name], float) for name in fit.law.inputs},
         loss=jnp.asarray(runs.loss, float),
-        weight=jnp.asarray(weight / weight[weight > 0].mean()),
+        weight=jnp.asarray(_multiplicity(fit.objective, weight)),
         log_refs={name: jnp.asarray(x, float) for name, x in fit.log_refs.items()},
         priors=jax.tree.map(lambda x: jnp.asarray(x, float), chosen),
         likelihood=jax.tree.map(lambda x: jnp.asarray(x, float), noise),
@@ -304,6 +304,15 @@ def model(
         input_error={name: jnp.asarray(x, float) for name, x in errors.items()},
     )
     return Model(fit, table, scale_by, center)
+
+
+def _multiplicity(objective: js.Objective, weight: np.ndarray) -> np.ndarray:
+    """How often each run counts: weights are relative, but for the objectives of outcomes."""
+    if isinstance(objective, js.Binomial):  # its weights are trials, which the likelihood has
+        return (weight > 0).astype(float)
+    if isinstance(objective, js.LogScore):
+        return weight
+    return np.asarray(weight / weight[weight > 0].mean())
 
 
 def _single(fit: js.Fit) -> js.Runs:
@@ -386,7 +395,9 @@ def _checked_errors(law: js.Law, given: Mapping[str, float]) -> dict[str, float]
 
 
 def _typical(fit: js.Fit, noise: Likelihood) -> float:
-    """Scale of the noise that the fit's residuals suggest."""
+    """Scale of the noise that the fit's residuals suggest; 1 where the noise has none."""
+    if not noise.has_scale:
+        return 1.0
     runs = _single(fit)
     real = np.asarray(runs.weight) > 0
     predicted, loss = np.asarray(fit.predicted())[real], np.asarray(runs.loss)[real]

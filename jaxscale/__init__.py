@@ -12,6 +12,8 @@ from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
+from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
+from jaxscale._chain import Chain as Chain, chain as chain
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
 from jaxscale._conformal import (
     conformal as conformal,
@@ -32,7 +34,7 @@ from jaxscale._influence import Influence as Influence, influence as influence
 from jaxscale._interval_method import IntervalMethod as IntervalMethod
 from jaxscale._intervals import Intervals as Intervals, intervals as intervals
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
-from jaxscale._law import Law as Law, law as law
+from jaxscale._law import Input as Input, Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from jaxscale._mesh import use_mesh as use_mesh
 from jaxscale._multiverse import multiverse as multiverse
@@ -46,6 +48,7 @@ from jaxscale._objective import (
     LogStudentT as LogStudentT,
     Objective as Objective,
 )
+from jaxscale._outcomes import Binomial as Binomial, LogScore as LogScore
 from jaxscale._param import (
     Param as Param,
     interval as interval,

@@ -89,7 +89,7 @@ def _bands(law: Law, noise: RunNoise, params: Any, points: Any, ends: Any) -> An
         predicted = jnp.where(usable, predicted, jnp.nan)
         low, middle, high = jnp.nanquantile(predicted, jnp.array([ends[0], 0.5, ends[1]]))
         inputs = dict(zip(law.inputs, point, strict=True))
-        run = _mixture_quantiles(noise, predicted, inputs, ends, usable)
+        run = mixture_quantiles(noise, predicted, inputs, ends, usable)
         run = jnp.exp(run) if noise.log else run
         return jnp.stack([low, high]), run, middle, usable.mean()
 
@@ -97,7 +97,7 @@ def _bands(law: Law, noise: RunNoise, params: Any, points: Any, ends: Any) -> An
     return jax.lax.map(at, points, batch_size=size)
 
 
-def _mixture_quantiles(
+def mixture_quantiles(
     noise: RunNoise, predicted: Any, inputs: dict[str, Any], ends: Any, usable: Any
 ) -> Any:
     """Quantiles of the mixture of law - noise over the draws, shape (2,), of logs if `noise.log`.

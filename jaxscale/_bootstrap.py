@@ -1,5 +1,6 @@
 """bootstrap(): how the estimates would scatter over other tables of runs like this one."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -235,7 +236,7 @@ def _guarded(
 ) -> tuple[Refits, int]:
     """Fit some resamples from cold starts too, all of them if that ever pays; how often it did."""
     n = len(found.value)
-    chosen = np.unique(np.linspace(0, n - 1, round(guard * n)).astype(int))
+    chosen = np.unique(np.linspace(0, n - 1, math.ceil(guard * n)).astype(int))
     better, beaten = _cold(fit, data, found, chosen, key)
     if not beaten:
         return better, 0

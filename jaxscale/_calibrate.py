@@ -30,7 +30,7 @@ from jaxscale._interval_method import (
 )
 from jaxscale._law import Law
 from jaxscale._mesh import use_mesh
-from jaxscale._objective import LogStudentT, Objective
+from jaxscale._objective import Objective
 from jaxscale._profile import held_deviance
 from jaxscale._progress import progress
 from jaxscale._quantity import Quantity, at_free, resolve_all
@@ -334,9 +334,15 @@ def _wald_errors(
     def one(loss: Any, theta: Any, spread: Any) -> tuple[Any, Any]:
         near = local(law, objective, theta, Rows(rows.inputs, loss, rows.weight, rows.log_loss_ref))
         # As in laplace(): the scale of Student noise is known, not estimated.
-        corrected = not (kind == "hessian" and isinstance(objective, LogStudentT))
+        corrected = not (kind == "hessian" and objective.known)
         cov = covariance(
-            near, kind, dispersion=spread, codes=codes, groups=groups, correction=corrected
+            near,
+            kind,
+            dispersion=spread,
+            observations=objective.observations(near.weight),
+            codes=codes,
+            groups=groups,
+            correction=corrected,
         )
 
         def values(at: Any) -> Any:

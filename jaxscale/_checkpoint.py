@@ -178,6 +178,8 @@ def fit_digest(fit: Fit) -> str:
     """Digest of what refits start from: the runs, the law, the objective and the optimum.
 
     A law is known by its name, its parameters and its optimum on these runs: its code has no text.
+    The optimum counts to its last bit, so that a job goes on only from the very fit it began with,
+    as a saved fit gives it, or the same machine and version.
     """
     law = fit.law
     return digest_of(

@@ -70,7 +70,11 @@ def _labels(runs: Runs, by: Any) -> np.ndarray:
             )
         return np.asarray(runs.cluster)
     if isinstance(by, str):
-        return _equal_values(np.log(_column(runs, by)))
+        values = _column(runs, by)
+        positive = bool((values > 0).all())
+        return (
+            _equal_values(np.log(values)) if positive else np.unique(values, return_inverse=True)[1]
+        )
     labels = np.asarray(by)
     if labels.shape != (len(runs),):
         raise DataError(

@@ -144,6 +144,8 @@ def dispersion(objective: Objective, scale: Any) -> Any:
         scale: noise scale, any shape.
     """
     scale = jnp.asarray(scale, float)
+    if objective.known:
+        return jnp.ones_like(scale)
     slope = jax.jvp(lambda r: objective.log_prob(r, scale), (scale,), (jnp.ones_like(scale),))[1]
     return -objective.weights(scale)[0] / slope
 
@@ -153,6 +155,7 @@ def covariance(
     kind: str,
     *,
     dispersion: Any = 1.0,
+    observations: Any = None,
     codes: Any = None,
     groups: int = 0,
     correction: bool = True,
@@ -163,13 +166,15 @@ def covariance(
         near: the objective around its optimum.
         kind: "hessian", "HC0", "HC1", "HC2", "HC3", "CR1" or "CR3".
         dispersion: see `dispersion`; for "hessian".
+        observations: what the weights stand for, see `Objective.observations`; default one each.
         codes, groups: cluster of every run, shape (runs,), and their number; for "CR1" and "CR3".
         correction: whether "hessian" and "CR1" carry their small-sample factors.
     """
     n, p = jnp.sum(near.weight > 0), near.hessian.shape[0]
     inverse = jnp.linalg.inv(near.hessian)
     if kind == "hessian":
-        mean_weight = jnp.sum(near.weight) / n  # weights are relative
+        # Weights are relative, unless they count observations.
+        mean_weight = jnp.sum(near.weight) / (n if observations is None else observations)
         return dispersion * mean_weight * inverse * (n / (n - p) if correction else 1.0)
     scores, factor = near.scores, n / (n - p) if kind == "HC1" else 1.0
     if kind in ("HC2", "HC3"):

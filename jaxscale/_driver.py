@@ -4,10 +4,11 @@ The work is cut into shares of one compiled shape, each a queue that `_lanes.dra
 itself. On a CPU every core takes shares as it gets free; on a mesh every device gets one at a time.
 """
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -30,9 +31,11 @@ _SMALL_JOB = 1024
 # Starts in one queue: what is done between two looks at the clock and the keyboard.
 _CPU_QUEUE = 4096
 _ACCELERATOR_QUEUE = 1 << 18
-# Rows of all the sets of one share that do not share them.
+# Rows of all the sets of one share that do not share them, and of all the lanes of one block.
 _MOST_CELLS = 1 << 21
+# From here on a pass over the rows is long: fewer lanes do, and a queue must be shorter.
 _MANY_ROWS = 1 << 13
+_USUAL_ROWS = 1 << 10
 
 
 def run(
@@ -70,11 +73,12 @@ def run(
         converged=np.zeros(len(flat), bool),
     )
     mesh = current_mesh()
-    finished = _on_threads(job) if mesh is None else _on_mesh(job, mesh)
-    for items, part in finished:
-        for all_items, mine in zip(ended, part, strict=True):
-            all_items[items] = mine
-        tick(len(items))
+    # Closed at once after an error or Ctrl-C, whoever holds on to the traceback.
+    with contextlib.closing(_on_threads(job) if mesh is None else _on_mesh(job, mesh)) as finished:
+        for items, part in finished:
+            for all_items, mine in zip(ended, part, strict=True):
+                all_items[items] = mine
+            tick(len(items))
     return Outcomes(*(x.reshape(sets, restarts, *x.shape[1:]) for x in ended))
 
 
@@ -87,7 +91,7 @@ class _Job(NamedTuple):
     stopping: Stopping
 
 
-Finished = Iterator[tuple[np.ndarray, Outcomes]]
+Finished = Generator[tuple[np.ndarray, Outcomes]]
 
 
 class _Layout(NamedTuple):
@@ -105,13 +109,16 @@ def _layout(job: _Job, workers: int, cpu: bool) -> _Layout:
     queue = _CPU_QUEUE if cpu else _ACCELERATOR_QUEUE
     each = -(-total // workers)
     rows = job.problem.rows.loss.shape[-1]
+    own = bool(jax.tree.leaves(set_axes(job.problem)))
     # A lane without work costs as much as one with, which matters where passes are long.
     least = blocks[-1] if rows < _MANY_ROWS else bucket(each, 2)
     blocks = tuple(b for b in blocks if b <= each) or (least,)
-    if total <= _SMALL_JOB:  # a second block would cost more to compile than it saves
-        blocks = blocks[-1:]
-    own = bool(jax.tree.leaves(set_axes(job.problem)))
+    if total <= _SMALL_JOB or rows >= _MANY_ROWS:
+        blocks = blocks[-1:]  # a second block would cost more to compile than it saves
     most_sets = max(1, _MOST_CELLS // rows)
+    if own:  # every lane has a copy of its rows
+        blocks = tuple(dict.fromkeys(min(b, most_sets) for b in blocks))
+    queue = min(queue, max(2 * blocks[0], queue * _USUAL_ROWS // rows))
     restarts = total // (int(job.which[-1]) + 1)
     per_share = min(queue, most_sets * restarts) if own else queue
     count = workers * -(-total // (workers * per_share))

@@ -71,7 +71,7 @@ def finish(
         restarts = _certificate(
             law, objective, mine, refs, ended.theta[i], value[i], ended.steps[i], optimum
         )
-        results.append(_judged(law, mine, at, decrease, near, restarts))
+        results.append(_judged(law, objective, mine, at, decrease, near, restarts))
     return results
 
 
@@ -100,7 +100,7 @@ def _refined(law: Law, objective: Objective, rows: Rows, best: np.ndarray) -> An
 def _look(problem: Problem, theta: Any) -> Any:
     def one(problem: Problem, theta: Any) -> Any:
         at, value, decrease = polish(problem.law, problem.objective, theta, problem.rows)
-        return at, value, decrease, sensitivity(problem.law, at, problem.rows)
+        return at, value, decrease, sensitivity(problem.law, problem.objective, at, problem.rows)
 
     return jax.vmap(one, in_axes=(set_axes(problem), 0))(problem, theta)
 
@@ -145,6 +145,7 @@ def _basins(
 
 def _judged(
     law: Law,
+    objective: Objective,
     rows: Rows,
     at: np.ndarray,
     decrease: float,
@@ -154,12 +155,10 @@ def _judged(
     real = rows.weight > 0
     near = Sensitivity(*(x[..., real] for x in near))
     weight = rows.weight[real]
-    predicted = near.predicted * np.exp(rows.log_loss_ref)
-    r = np.log(np.abs(predicted)) - np.log(rows.loss[real])
     return Result(
         free=at,
         value=restarts.best,
-        verdict=judge(law, at, weight, decrease, restarts, r, near),
+        verdict=judge(law, objective, at, weight, decrease, restarts, near),
         restarts=restarts,
-        rmse=float(np.sqrt(np.average(r**2, weights=weight))),
+        rmse=float(np.sqrt(np.average(near.residual**2, weights=weight))),
     )

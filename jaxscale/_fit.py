@@ -13,6 +13,7 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from jaxscale import _driver
+from jaxscale._domain import refuse_missing, refuse_outside
 from jaxscale._errors import DataError, FitError, LawError
 from jaxscale._evaluate import Rows
 from jaxscale._finish import Result, finish
@@ -45,7 +46,7 @@ class Fit:
         digest: SHA-256 of the data.
         free: the estimates as unconstrained coordinates in reference units.
         log_refs: log of the reference value of each scaled input and of the loss.
-        rmse: root mean square residual of log loss.
+        rmse: root mean square residual, of log loss unless the objective has another residual.
     """
 
     law: Law
@@ -143,7 +144,7 @@ class Fit:
         lines = [
             head,
             f"{self.n_runs} runs, {self.objective}, objective {float(self.value):.7g}, "
-            f"rmse of log loss {float(self.rmse):.4f}",
+            f"rmse of {'log loss' if self.objective.log else 'residuals'} {float(self.rmse):.4f}",
             self.frame().to_string(index=False, float_format=lambda x: f"{x:.6g}"),
             str(self.restarts),
             str(self.verdict),
@@ -224,7 +225,9 @@ def fit(
     """
     objective = LogHuber(1e-3) if objective is None else objective
     check_units(law)
-    log_refs = log_references(law, runs) if set(law.inputs) <= set(runs.inputs) else {}
+    refuse_missing(law, runs)
+    refuse_outside(law, objective, runs)
+    log_refs = log_references(law, runs)
     rows = reference_rows(law, runs, log_refs)
     for name in runs.sets or (None,):
         refuse_unidentified(law, runs if name is None else runs[name])

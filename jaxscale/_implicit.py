@@ -102,7 +102,7 @@ def refit(fit: Fit, *, loss: Any = None, weight: Any = None, **inputs: Any) -> F
     traced = is_traced(free)
     if not traced and not np.isfinite(np.asarray(free)).all():
         raise FitError("the refit ends nowhere finite; fit the changed data from many starts")
-    r, log_r = _residuals(fit.law, fit.objective, free, rows)
+    r = residuals(fit.law, fit.objective, free, rows)
     return dataclasses.replace(
         fit,
         params=physical_params(fit.law, free, fit.log_refs),
@@ -112,7 +112,7 @@ def refit(fit: Fit, *, loss: Any = None, weight: Any = None, **inputs: Any) -> F
         n_runs=fit.n_runs if traced else int((np.asarray(runs.weight) > 0).sum()),
         digest="" if traced else runs.digest(),
         free=free,
-        rmse=jnp.sqrt(jnp.sum(rows.weight * log_r**2) / jnp.sum(rows.weight)),
+        rmse=jnp.sqrt(jnp.sum(rows.weight * r**2) / jnp.sum(rows.weight)),
     )
 
 
@@ -164,13 +164,6 @@ def _traceable_rows(fit: Fit, runs: Runs) -> Rows:
         weight=jnp.asarray(runs.weight, float),
         log_loss_ref=jnp.asarray(fit.log_refs.get("loss", 0.0), float),
     )
-
-
-@jax.jit(static_argnames="law")
-def _residuals(law: Law, objective: Objective, free: Any, rows: Rows) -> tuple[Any, Any]:
-    """Residuals of the objective, and of log loss."""
-    r = residuals(law, objective, free, rows)
-    return r, r if objective.log else jnp.log1p(r / rows.loss)
 
 
 def _ranges(law: Law, runs: Runs) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from jaxscale._errors import DataError, FitError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
 from jaxscale._law import Law, physical_params
-from jaxscale._objective import LogStudentT, Objective
+from jaxscale._objective import Objective
 from jaxscale._quantity import (
     Quantity,
     at_free,
@@ -211,11 +211,12 @@ def laplace(
     _refuse_open(fit.law, np.asarray(near.hessian))
     scale = fit.noise_scale()
     # The scale of Student-t noise is part of the objective: nothing was estimated.
-    estimated = not (kind == "hessian" and isinstance(fit.objective, LogStudentT))
+    estimated = not (kind == "hessian" and fit.objective.known)
     cov_free = covariance(
         near,
         kind,
         dispersion=dispersion(fit.objective, scale),
+        observations=fit.objective.observations(near.weight),
         codes=codes,
         groups=groups,
         correction=correction and estimated,

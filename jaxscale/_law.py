@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,55 @@ import numpy as np
 from jaxscale import _units
 from jaxscale._errors import LawError
 from jaxscale._param import Param
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """An input of a law: what it counts, and which values it may take.
+
+    Args:
+        counts: what one unit is, such as ``"parameters without embeddings"``.
+        lower, upper: ends of the range; by default any positive number.
+        closed: whether the ends themselves are allowed.
+
+    Raises:
+        LawError: if the range is empty.
+    """
+
+    counts: str = ""
+    lower: float = 0.0
+    upper: float = math.inf
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise LawError(f"an input needs lower < upper, got ({self.lower}, {self.upper})")
+
+    def allows(self, values: Any) -> np.ndarray:
+        """Which of the values are finite and in the range."""
+        x = np.asarray(values)
+        inside = (x > self.lower) & (x < self.upper)
+        if self.closed:
+            inside |= (x == self.lower) | (x == self.upper)
+        return np.asarray(inside & np.isfinite(x))
+
+    def typical(self, share: float) -> float:
+        """A value well inside the range, of order one if that is possible, by a share in (0, 1)."""
+        low, high = max(self.lower, -1e3), min(self.upper, 1e3)
+        if low == 0 and high == 1e3:
+            return 0.7 + 0.7 * share
+        return low + (0.2 + 0.6 * share) * min(high - low, 2.0)
+
+    @property
+    def must(self) -> str:
+        """The range in words, as in "it must be greater than zero"."""
+        low, high = f"{self.lower:g}", f"{self.upper:g}"
+        if math.isinf(self.lower) and math.isinf(self.upper):
+            return "be a number"
+        if math.isinf(self.upper):
+            least = "at least" if self.closed else "greater than"
+            return f"be {least} {'zero' if self.lower == 0 else low}"
+        return f"lie between {low} and {high}" + ("" if self.closed else ", ends excluded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +78,9 @@ class Law:
         family, formula, source, evidence: what the catalogue says about it.
         optimum: closed form ``optimum(C, **params) -> N`` under ``C = 6 N D``, if there is one.
         derived: pairs of name and function of the parameters, such as the exponent ``a``.
+        domain: pairs of name and `Input` for the inputs of which something is known; any other
+            input is a positive number.
+        predicts: what the law gives, where it is not a loss: ``"learning rate"``, ``"accuracy"``.
     """
 
     name: str
@@ -40,6 +93,12 @@ class Law:
     evidence: str = ""
     optimum: Callable[..., Any] | None = None
     derived: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    domain: tuple[tuple[str, Input], ...] = ()
+    predicts: str = "loss"
+
+    def about(self, name: str) -> Input:
+        """What the input called ``name`` counts, and its range."""
+        return dict(self.domain).get(name, Input())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,16 +162,20 @@ def law(
     evidence: str = "",
     optimum: Callable[..., Any] | None = None,
     derived: Mapping[str, Callable[..., Any]] | None = None,
+    inputs: Mapping[str, str | Input] | None = None,
+    predicts: str = "loss",
     **params: Param,
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a function into a `Law`: positional arguments are inputs, keyword-only parameters.
 
-    The first line of the docstring is taken as the formula.
+    The first line of the docstring is taken as the formula. ``inputs`` says what each input counts,
+    as text for a positive number, or as an `Input` with a range of its own.
 
     Raises:
-        LawError: if the declared parameters are not the keyword-only arguments, or a unit is no
-            product of powers of the inputs and ``loss``. Whether the law really keeps its form
-            under those units is verified when it is first fitted.
+        LawError: if the declared parameters are not the keyword-only arguments, or the declared
+            inputs not among the positional ones, or a unit is no product of powers of the inputs
+            and ``loss``. Whether the law really keeps its form under those units is verified when
+            it is first fitted.
 
     Example:
         >>> @law(E=positive(0.5, 3.0), A=positive(0.1, 3, unit="N**gamma"), gamma=real(0.05, 1.5))
@@ -121,26 +184,34 @@ def law(
         ...     return E + A * N**-gamma
     """
 
+    about = {k: Input(x) if isinstance(x, str) else x for k, x in (inputs or {}).items()}
+
     def wrap(fn: Callable[..., Any]) -> Law:
         arguments = inspect.signature(fn).parameters.values()
         keywords = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
-        inputs = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        takes = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         if set(keywords) != set(params):
             raise LawError(
                 f"law {fn.__name__!r} takes the parameters {keywords} (keyword-only) but "
                 f"declares {sorted(params)}"
             )
+        if not set(about) <= set(takes):
+            raise LawError(
+                f"law {fn.__name__!r} takes the inputs {takes} but describes {sorted(about)}"
+            )
         made = Law(
             name=name or fn.__name__,
             fn=fn,
             params=tuple((k, params[k]) for k in keywords),
-            inputs=tuple(inputs),
+            inputs=tuple(takes),
             family=family,
             formula=(inspect.getdoc(fn) or "").split("\n")[0],
             source=source,
             evidence=evidence,
             optimum=optimum,
             derived=tuple((derived or {}).items()),
+            domain=tuple(about.items()),
+            predicts=predicts,
         )
         _check_names(made)
         return made
@@ -177,7 +248,7 @@ def check_units(checked: Law) -> None:
     middle = {
         name: p.from_free(p.start(float(rng.uniform(0.2, 0.8)))) for name, p in checked.params
     }
-    inputs = {name: float(rng.uniform(0.7, 1.4)) for name in checked.inputs}
+    inputs = {name: checked.about(name).typical(rng.uniform()) for name in checked.inputs}
 
     def loss_in_units(factors: dict[str, Any]) -> Any:
         moved = [value * factors.get(name, 1.0) for name, value in inputs.items()]

@@ -120,7 +120,9 @@ def levenberg_marquardt(
         ratio = (state.value - seen.value) / jnp.maximum(predicted, jnp.finfo(params.dtype).tiny)
         good = better & (ratio > 0.25)
 
-        negligible = predicted <= jnp.maximum(rtol, 2 * eps) * state.value
+        # A short step promises little however steep the slope; damping must not look like arrival.
+        promise = predicted * jnp.maximum(state.damping, 1.0)
+        negligible = promise <= jnp.maximum(rtol, 2 * eps) * state.value
         exact = state.value <= jnp.finfo(params.dtype).tiny
         stuck = state.damping > 1e3 / eps
         hopeless = first & ~better

@@ -213,8 +213,8 @@ def _all_chunks(
 
 def _chunks(batch: _Batch, work: _Work) -> Iterator[tuple[int, _Batch]]:
     """Some of the specifications at a time, with the number of the first."""
-    cells = work.resamples * len(batch.rows.loss)
-    most = max(1, min(_MOST_FITS // work.fits, _MOST_CELLS // max(cells, 1)))
+    cells = max(work.resamples, 1) * len(batch.rows.loss)
+    most = max(1, min(_MOST_FITS // work.fits, _MOST_CELLS // cells))
     for first in range(0, len(batch.specs), most):
         yield first, batch._replace(specs=batch.specs[first : first + most])
 

@@ -42,6 +42,17 @@ class Objective(eqx.Module):
     """
 
     log: ClassVar[bool] = True
+    known: ClassVar[bool] = False  # whether the noise is part of the objective, not estimated
+    outcomes: ClassVar[bool] = False  # whether weights count observations of noise of scale one
+    must: ClassVar[str] = "be greater than zero"
+
+    def check(self, loss: np.ndarray) -> np.ndarray:
+        """Which losses this objective is defined for; the others `must` something else."""
+        return loss > 0 if self.log else np.isfinite(loss)
+
+    def observations(self, weight: Any) -> Any:
+        """How many independent observations runs of such weights stand for: one each."""
+        return jnp.sum(weight > 0)
 
     @property
     def width(self) -> Any:
@@ -270,6 +281,7 @@ class LogStudentT(Objective):
     rho(r) = (df + 1)/2 log(1 + r^2 / (df scale^2)). Lange, Little & Taylor 1989.
     """
 
+    known: ClassVar[bool] = True
     df: Any
     scale: Any
 

@@ -69,14 +69,14 @@ def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
 
     Raises:
         LawError: if an input is missing or unknown, or if most draws give no finite loss there.
-        DataError: if an input is not positive and finite, or for a level outside 0 to 1.
+        DataError: if an input is outside the range of the law, or for a level outside 0 to 1.
 
     Example:
         >>> predict(boot, N=70e9, D=1.4e12, level=0.9).frame()
     """
     draws = as_draws(source)
     fit = source if draws is None else draws.fit
-    arrays = _inputs(fit, inputs)
+    arrays = checked_inputs(fit, inputs)
     mean = fit.law(*arrays.values(), **fit.params)
     notes = extrapolation_notes(fit, arrays)
     if draws is None:
@@ -99,7 +99,7 @@ def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
     )
 
 
-def _inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
+def checked_inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs in the order of the law, broadcast against each other."""
     law = fit.law
     if fit.sets is not None:
@@ -111,21 +111,15 @@ def _inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
         )
     values = jnp.broadcast_arrays(*(jnp.asarray(inputs[name], float) for name in law.inputs))
     for name, array in zip(law.inputs, values, strict=True):
-        _refuse_nonpositive(name, array)
+        if not is_traced(array) and not law.about(name).allows(array).all():
+            about = law.about(name)
+            raise DataError(f"{name} must {about.must}, got {np.asarray(array)}")
     return dict(zip(law.inputs, values, strict=True))
 
 
 def is_traced(*values: Any) -> bool:
     """Whether any value is abstract: inside jit or grad there are no numbers to look at."""
     return any(isinstance(value, jax.core.Tracer) for value in values)
-
-
-def _refuse_nonpositive(name: str, values: Any) -> None:
-    if is_traced(values):
-        return
-    numbers = np.asarray(values)
-    if not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise DataError(f"{name} must be positive and finite, got {numbers}")
 
 
 def extrapolation_notes(source: Fit, inputs: dict[str, Any]) -> tuple[str, ...]:
@@ -136,15 +130,15 @@ def extrapolation_notes(source: Fit, inputs: dict[str, Any]) -> tuple[str, ...]:
             continue
         low, high = float(np.min(np.asarray(values))), float(np.max(np.asarray(values)))
         seen_low, seen_high = map(float, source.ranges[name])
-        if high > seen_high * (1 + _SAME):
+        if high > seen_high + _SAME * abs(seen_high):
+            by = f"{high / seen_high:.3g} times" if seen_high > 0 else "above"
             notes.append(
-                f"{name} = {high:.4g} is {high / seen_high:.3g} times the largest {name} in the "
-                f"data ({seen_high:.4g})."
+                f"{name} = {high:.4g} is {by} the largest {name} in the data ({seen_high:.4g})."
             )
-        if low < seen_low * (1 - _SAME):
+        if low < seen_low - _SAME * abs(seen_low):
+            by = f"{seen_low / low:.3g} times below" if low > 0 else "below"
             notes.append(
-                f"{name} = {low:.4g} is {seen_low / low:.3g} times below the smallest {name} in "
-                f"the data ({seen_low:.4g})."
+                f"{name} = {low:.4g} is {by} the smallest {name} in the data ({seen_low:.4g})."
             )
     if not source.verdict.ok:
         notes.append(f"The fit itself is in doubt: {source.verdict}")

@@ -18,7 +18,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law
 from jaxscale._problem import Penalty
 from jaxscale._quantity import Quantity, at_free
-from jaxscale._refit import Refits, count_runs, fit_rows, refit_sets, single_fit
+from jaxscale._refit import Refits, fit_rows, observations, refit_sets, single_fit
 
 # Distances of the first points from the estimate, in rough standard errors.
 _FIRST = np.array([0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0])
@@ -45,7 +45,7 @@ class Search:
     def __init__(self, fit: Fit, quantities: tuple[Quantity, ...]):
         self.fit, self.quantities = fit, quantities
         self.law, self.rows = fit.law, fit_rows(fit)
-        self.n, self.total = count_runs(fit), float(np.asarray(single_fit(fit).weight).sum())
+        self.n, self.total = observations(fit), float(np.asarray(single_fit(fit).weight).sum())
         # Round-off of a deviance: that of the objective, times the runs.
         eps = float(jnp.finfo(self.rows.loss.dtype).eps)
         self.round_off = max(1e-9, 2 * self.n * _ROUND_OFF * eps)
@@ -218,7 +218,7 @@ class Search:
         return float(self.center[i] + sign * (near + share * (far - near)))
 
 
-def _information_per_value(fit: Fit, n: int, total: float) -> float:
+def _information_per_value(fit: Fit, n: float, total: float) -> float:
     """How fast the deviance grows with the objective, at the optimum."""
     mean = max(float(fit.value) / total, 1e-300)
     rise = fit.objective.profile_nll(mean * 1.001) - fit.objective.profile_nll(mean * 0.999)

@@ -15,7 +15,7 @@ from jaxscale._draws import Draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._law import Law
-from jaxscale._refit import count_runs, single_fit
+from jaxscale._refit import count_runs, observations, single_fit
 from jaxscale._rounding import Rounding, as_printed, predicted_at, rounding_of
 from jaxscale.published import Published
 
@@ -137,7 +137,7 @@ def published_point(draws: Draws, source: str | Published | Mapping[str, Any]) -
     wald = np.nan if ends else _wald(draws, params)
     at_point, at_fit = _mean_rho(fit, params), _mean_rho(fit, fit.params)
     nll = fit.objective.profile_nll
-    lr = float(2 * n * (nll(at_point) - nll(at_fit)))
+    lr = float(2 * observations(fit) * (nll(at_point) - nll(at_fit)))
     df = len(law.params)
     return PublishedPoint(
         name=name,

@@ -9,7 +9,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxscale._errors import LawError
 from jaxscale._evaluate import Rows
 from jaxscale._law import Law
 from jaxscale._runs import Runs
@@ -29,17 +28,7 @@ def log_references(law: Law, runs: Runs) -> dict[str, Any]:
 
 
 def reference_rows(law: Law, runs: Runs, log_refs: dict[str, Any]) -> Rows:
-    """The runs in reference units, in JAX's default precision.
-
-    Raises:
-        LawError: if the runs lack an input of the law.
-    """
-    missing = [name for name in law.inputs if name not in runs.inputs]
-    if missing:
-        raise LawError(
-            f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; {runs.source} lacks "
-            f"{', '.join(missing)} (pass its column by name, such as {missing[0]}='column')"
-        )
+    """The runs in reference units, in JAX's default precision."""
 
     def scaled(name: str) -> Any:
         if name not in log_refs:

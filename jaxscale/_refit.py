@@ -54,6 +54,11 @@ def count_runs(fit: Fit) -> int:
     return int((np.asarray(single_fit(fit).weight) > 0).sum())
 
 
+def observations(fit: Fit) -> float:
+    """How many independent observations the runs stand for, see `Objective.observations`."""
+    return float(fit.objective.observations(jnp.asarray(single_fit(fit).weight)))
+
+
 def inflation(fit: Fit) -> float:
     """Residuals of a fit are too small by sqrt(n / (n - p)): p parameters were spent on them."""
     n = count_runs(fit)

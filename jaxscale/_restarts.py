@@ -43,6 +43,10 @@ class Restarts:
         """Table of the optima found; made when it is first asked for."""
         return self._basins() if callable(self._basins) else self._basins
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: with the table of optima, not with what would make it."""
+        return {**vars(self), "basins": self.basins, "_basins": self.basins}
+
     def __len__(self) -> int:
         return len(self.value)
 

@@ -86,7 +86,7 @@ class Runs(eqx.Module):
 
         Args:
             frame: the table.
-            loss: column of the loss (any unit, positive).
+            loss: column of the loss, in any unit.
             weight: column of non-negative weights; default 1.
             cluster: column of cluster labels, of any type.
             duplicates: what to do with rows that are equal in every column of the table.
@@ -116,8 +116,6 @@ class Runs(eqx.Module):
             for name, column in wanted.items()
             if name != "cluster"
         }
-        for name in (*inputs, "loss"):
-            _check_positive(numbers[name], wanted[name], source)
         weights = numbers.get("weight", np.ones(len(table)))
         if (weights < 0).any() or not weights.any():
             raise DataError(f"{source}: the weights in column {weight!r} must be 0 or more")
@@ -331,12 +329,3 @@ def _numbers(series: Any, column: str, source: str) -> np.ndarray:
             f"{column!r}; correct the row or remove it"
         )
     return numbers
-
-
-def _check_positive(numbers: np.ndarray, column: str, source: str) -> None:
-    bad = np.flatnonzero(numbers <= 0)
-    if bad.size:
-        raise DataError(
-            f"{source}: row {bad[0] + 1} has {numbers[bad[0]]:g} in column {column!r}; "
-            "it must be greater than zero"
-        )

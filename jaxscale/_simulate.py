@@ -58,8 +58,8 @@ def simulator(
     """A simulator for the design and the residuals of a fit.
 
     - ``"iid"``: residuals drawn with replacement, whichever run they came from.
-    - ``"student"``: Student noise whose scale is a power of every input, both fitted to the
-      residuals by maximum likelihood: runs of some sizes scatter more than others.
+    - ``"student"``: Student noise whose scale is a power of every positive input, both fitted to
+      the residuals by maximum likelihood: runs of some sizes scatter more than others.
     - ``"clustered"``: as iid, but a share `icc` of the variance is common to the runs of a cluster.
 
     Args:
@@ -87,7 +87,8 @@ def simulator(
     if noise == "iid":
         return base
     if noise == "student":
-        logs = np.log([np.asarray(runs.inputs[name], float) for name in fit.law.inputs])
+        sizes = [np.asarray(runs.inputs[name], float) for name in fit.law.inputs]
+        logs = np.log([x for x in sizes if np.all(x > 0)])
         scale, df = _student(logs - logs[:, real].mean(axis=1, keepdims=True), r, real)
         words = f"Student noise with {df:.1f} degrees of freedom and a scale that follows the size"
         return dataclasses.replace(base, scale=scale, df=df, sentence=words)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxscale._identify import Sensitivity, dead_terms, loose_parameters
 from jaxscale._law import Law
+from jaxscale._objective import Objective
 from jaxscale._restarts import Restarts
 
 _CONVERGED = {"float64": 1e-9, "float32": 1e-4}
@@ -70,22 +71,21 @@ class Verdict:
 
 def judge(
     law: Law,
+    objective: Objective,
     theta: np.ndarray,
     weight: np.ndarray,
     decrease: float,
     restarts: Restarts,
-    log_residuals: np.ndarray,
     near: Sensitivity,
 ) -> Verdict:
     """Verdict on one optimum.
 
     Args:
-        law: the fitted law.
+        law, objective: what was fitted and what was minimized.
         theta: the optimum as an unconstrained vector.
         weight: weights of the runs, without those of weight zero; so for all that follows.
         decrease: decrease of the objective that is still predicted, relative to it.
         restarts: the restart certificate.
-        log_residuals: log(predicted) - log(loss) of every run.
         near: the law and its derivatives at every run.
     """
     if not np.isfinite(restarts.best):
@@ -107,9 +107,10 @@ def judge(
             for name in dead
         ),
         *(Finding("at_bound", sentence) for sentence in at_bound.values()),
-        *_signs(law, near),
+        *_signs(law, objective, near),
     ]
-    loose = loose_parameters(law, shares, log_residuals, weight)
+    jacobian = shares * near.gain[:, None]
+    loose = loose_parameters(law, jacobian, near.residual, weight, outcomes=objective.outcomes)
     names = ", ".join(name for name in loose if name not in ignored)
     if names:
         found.append(
@@ -170,13 +171,13 @@ def _bounds(law: Law, theta: Any) -> dict[str, str]:
     }
 
 
-def _signs(law: Law, near: Sensitivity) -> list[Finding]:
+def _signs(law: Law, objective: Objective, near: Sensitivity) -> list[Finding]:
     found = []
-    if np.any(near.predicted <= 0):
+    if objective.log and np.any(near.predicted <= 0):
         sentence = "The fitted law is not positive at every run."
         found.append(Finding("wrong_sign", sentence))
     for name, slope in zip(law.inputs, near.slopes, strict=True):
-        if name in _SCALES and np.all(slope > 0):
+        if law.predicts == "loss" and name in _SCALES and np.all(slope > 0):
             sentence = f"The fitted loss rises with {name} throughout: do not extrapolate it."
             found.append(Finding("wrong_sign", sentence))
     return found

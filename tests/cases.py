@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -79,6 +80,26 @@ class Vector:
     params: dict
     value: str
     source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """A realistic experiment for a law: inputs of every run, the true parameters and the noise.
+
+    Attributes:
+        inputs: arrays of one length, by name.
+        params: the truth, published where it can be.
+        objective: what to fit with; default LogHuber(1e-3).
+        noise: standard deviation of log loss, or of the loss for objectives without a log.
+        open: parameters that such runs leave open, and `reason`, why.
+    """
+
+    inputs: dict
+    params: dict
+    objective: js.Objective | None = None
+    noise: float = 0.01
+    open: tuple = ()
+    reason: str = ""
 
 
 HERE = {"N": 1e9, "D": 2e10}
@@ -538,3 +559,9 @@ LADDER = (
         "openbookqa_test_5shot", "openbookqa", "8.63e4 137.4 0.6865 0.2607 1.1981", ("1.3", "0.9")
     ),
 )
+
+
+def objective_at(law, runs, objective, params):
+    """Objective of given parameters on runs, as a sum over them."""
+    predicted = law(*(runs.inputs[name] for name in law.inputs), **params)
+    return float(np.sum(objective.rho(objective.residual(predicted, runs.loss))))

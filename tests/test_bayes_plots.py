@@ -66,7 +66,9 @@ def hierarchy():
         name: js.fit(law, table, objective=js.LogGaussian(), restarts=8, key=jax.random.key(0))
         for name, table in tables.items()
     }
-    pool = make_pool(law, runs, ("alpha",), as_likelihood(js.LogGaussian(), js.LogGaussian()), 0.02)
+    pool = make_pool(
+        law, runs, ("alpha",), as_likelihood(js.LogGaussian(), js.LogGaussian(), 1.0), 0.02
+    )
     alpha = dict(law.params)["alpha"]
     center = float(alpha.to_free(jnp.asarray(0.25)))
     values = {site: np.abs(0.1 + 0.01 * rng.normal(size=(2, 100))) for site in pool.sites}

@@ -98,6 +98,41 @@ def test_a_law_in_one_input(run, tmp_path):
     assert f"{3.0 * 1000**-0.2:.6g}" in out
 
 
+def test_other_inputs_have_columns_by_name(run, tmp_path):
+    S1, S2 = (x.ravel() for x in np.meshgrid(np.geomspace(0.1, 5, 8), [0.0, 0.05, 0.1, 0.2]))
+    law, truth = js.laws.annealing, {"L0": 2.6, "A": 0.5, "alpha": 0.5, "C": 0.4}
+    frame = pd.DataFrame({"area": S1, "S2": S2, "loss": np.asarray(law(S1, S2, **truth))})
+    frame.to_csv("runs.csv", index=False)
+    common = ("fit", "runs.csv", "--law", "annealing", "--restarts", "64", "--out", "result")
+    code, _, err = run(*common, "--input", "S1=area")
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "result" / "fit.json").read_text())["params"]
+    assert found["alpha"] == pytest.approx(truth["alpha"], rel=1e-5)
+    code, out, _ = run("predict", "result/fit.json", "--input", "S1=4", "--input", "S2=0.1,0")
+    assert code == 0
+    for S2 in (0.1, 0.0):
+        assert f"{float(law(4.0, S2, **truth)):.5g}" in out
+    for option, said in (
+        ("S1", "write NAME=VALUE"),
+        ("Q=area", "--input Q: law 'annealing' has no input Q"),
+        ("S1=nothing", "there is no column 'nothing' for S1"),
+    ):
+        code, out, err = run(*common, "--input", option)
+        assert (code, out) == (2, "")
+        assert said in err
+        assert err.count("\n") == 1
+
+
+def test_laws_shows_one_law_with_its_published_parameters(run):
+    code, out, _ = run("laws", "chinchilla")
+    assert code == 0
+    for part in ("A / N^alpha", "input N", "parameter alpha", "besiroglu_2024", "2203.15556"):
+        assert part in out
+    code, _, err = run("laws", "chinchila")
+    assert code == 2
+    assert "did you mean chinchilla" in err
+
+
 def test_laws_lists_the_catalogue(run):
     code, out, _ = run("laws")
     assert code == 0
@@ -118,8 +153,8 @@ BROKEN = {
     "nan": (break_with("loss", "nan"), ["row 3", "'loss'", "no value"]),
     "empty cell": (break_with("D", ""), ["row 3", "'D'", "no value"]),
     "infinite": (break_with("N", "inf"), ["row 3", "'N'", "inf"]),
-    "zero": (break_with("N", 0), ["row 3", "'N'", "greater than zero"]),
-    "negative": (break_with("loss", -1.0), ["row 3", "'loss'", "greater than zero"]),
+    "zero": (break_with("N", 0), ["row 3", "0 as N", "greater than zero"]),
+    "negative": (break_with("loss", -1.0), ["row 3", "-1 as loss", "greater than zero"]),
     "text": (break_with("D", "2e10 tok"), ["row 3", "'D'", "not a number"]),
     "missing column": (lambda f: f.drop(columns="D"), ["'D'", "N, loss"]),
     "few rows": (lambda f: f.iloc[:4], ["4 runs", "5 parameters"]),

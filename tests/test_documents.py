@@ -8,6 +8,8 @@ import nbclient
 import nbformat
 import pytest
 
+import jaxscale as js
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -45,3 +47,13 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
         notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
+
+
+def test_readme_lists_the_published_fits_that_had_not_converged():
+    readme = (ROOT / "README.md").read_text()
+    table = js.published.not_converged()
+    assert len(table) >= 10
+    for row in table.itertuples():
+        scores = f"{row.objective:.6g} | {row.better_objective:.6g}"
+        assert f"| `{row.name}` | {scores} | {row.scored_on} |" in readme
+        assert row.better_objective < row.objective

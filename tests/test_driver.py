@@ -106,6 +106,31 @@ def test_sets_of_many_rows_are_taken_a_few_at_a_time(simulated_fit, rows, monkey
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-9)
 
 
+def layout_of(fit, rows, runs, sets, restarts):
+    """How a job of so many runs, sets (0: one, shared) and restarts is cut for two cores."""
+    more = jax.tree.map(lambda x: jnp.resize(x, (runs,)) if jnp.ndim(x) else x, rows)
+    if sets:
+        more = Rows(more.inputs, more.loss, np.ones((sets, runs)), more.log_loss_ref)
+    problem = problem_of(fit, more)
+    count = max(sets, 1)
+    start = np.broadcast_to(np.asarray(fit.free), (count * restarts, 5))
+    which = np.repeat(np.arange(count), restarts)
+    job = _driver._Job(problem, start, which, np.ones(count), levenberg_marquardt(), LIMITS)
+    return _driver._layout(job, 2, True)
+
+
+def test_long_tables_are_looked_at_often_and_kept_in_memory(simulated_fit, rows):
+    usual = layout_of(simulated_fit, rows, 60, 0, 10_000)
+    assert usual.queue == 4096
+    assert usual.blocks == (256, 32)
+    long = layout_of(simulated_fit, rows, 1 << 17, 0, 10_000)
+    assert long.queue == 2 * long.blocks[0] == 64
+    assert sum(map(len, long.shares)) == 10_000
+    own = layout_of(simulated_fit, rows, 1 << 17, 3, 1000)
+    assert own.blocks[0] * (1 << 17) <= _driver._MOST_CELLS
+    assert sum(map(len, own.shares)) == 3000
+
+
 def test_an_interrupt_stops_every_worker(simulated_fit, rows, monkeypatch):
     """What Ctrl-C does: shares that have not begun are left."""
     monkeypatch.setattr(_driver, "_CPU_QUEUE", 16)

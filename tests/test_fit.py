@@ -1,9 +1,13 @@
 """fit(): right on known truth and real rows, honest where the runs do not decide."""
 
+import pickle
+
+import catalogue_dense
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import scipy.optimize
 
@@ -39,8 +43,8 @@ def test_recovers_the_truth_without_noise(objective, key):
     assert fit.verdict.ok
 
 
-@pytest.mark.parametrize("name", js.laws.names())
-def test_every_law_of_the_catalogue_recovers_its_own_parameters(name, key):
+@pytest.mark.parametrize("name", list(catalogue_dense.DESIGNS))
+def test_laws_of_dense_models_recover_their_own_parameters(name, key):
     law = js.laws.get(name)
     rng = np.random.default_rng(11)
     # The middle of the start box, in units of N0 = 1e8 and D0 = 1e10, loss 3.
@@ -170,6 +174,12 @@ def test_any_optax_optimizer_finds_the_same_optimum(
 
 
 # Honest.
+
+
+def test_the_certificate_travels_between_processes(simulated_fit):
+    copy = pickle.loads(pickle.dumps(simulated_fit.restarts))
+    assert copy.hit_share == simulated_fit.restarts.hit_share
+    pd.testing.assert_frame_equal(copy.basins, simulated_fit.restarts.basins)
 
 
 def test_certificate_counts_restarts_and_names_dead_terms(simulated_fit):

@@ -207,7 +207,7 @@ def test_a_new_set_is_one_more_of_the_population(hier):
 
 
 def test_what_is_not_pooled_is_not_known_of_a_new_set(hier, runs):
-    noise = as_likelihood(js.LogGaussian(), js.LogGaussian())
+    noise = as_likelihood(js.LogGaussian(), js.LogGaussian(), 1.0)
     table = make_pool(LAW, runs, ("alpha",), noise, NOISE)
     half = dataclasses.replace(hier, pooled=("alpha",), table=table)
     with pytest.raises(js.DataError, match="nothing is known about A"):
@@ -280,7 +280,7 @@ def test_bad_input_is_named(runs, key):
 
 
 def test_bad_models_are_named(runs):
-    noise = as_likelihood(js.LogGaussian(), js.LogGaussian())
+    noise = as_likelihood(js.LogGaussian(), js.LogGaussian(), 1.0)
     with pytest.raises(js.LawError, match="no parameter tau_E"):
         make_pool(LAW, runs, ("alpha",), noise, NOISE, {"tau_E": dist.HalfNormal(1.0)})
     with pytest.raises(js.DataError, match="trials must be a number or have the shape"):
@@ -301,7 +301,7 @@ def blank():
     """The model of five small sets, whose losses are still to come."""
     tables = [js.Runs.from_arrays(x=x, loss=np.ones_like(x)) for x in design(SMALL)]
     stack = js.Runs.stack({str(i): table for i, table in enumerate(tables)})
-    noise = as_likelihood(js.LogGaussian(), js.LogGaussian())
+    noise = as_likelihood(js.LogGaussian(), js.LogGaussian(), 1.0)
     priors = {"mu_scale": dist.Normal(np.log(NOISE), 0.5)}
     return make_pool(LAW, stack, ("A", "alpha"), noise, NOISE, priors)
 

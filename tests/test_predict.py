@@ -62,7 +62,11 @@ def test_it_can_be_differentiated_and_compiled(simulated_fit):
 
 @pytest.mark.parametrize(
     ("inputs", "said"),
-    [({"N": 1e9}, "N, D"), ({"N": 1e9, "D": -1.0}, "D must be positive"), ({"n": 1, "D": 2}, "n")],
+    [
+        ({"N": 1e9}, "N, D"),
+        ({"N": 1e9, "D": -1.0}, "D must be greater than zero"),
+        ({"n": 1, "D": 2}, "n"),
+    ],
 )
 def test_bad_requests(simulated_fit, inputs, said):
     with pytest.raises(js.JaxscaleError, match=said):

@@ -1,5 +1,6 @@
 """Runs: what is accepted, what is refused, and that a refusal names file, column and row."""
 
+import jax
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -41,9 +42,6 @@ def broken(column, value, row=1):
         (broken("loss", float("nan")), ["'loss'", "row 2", "no value"]),
         (broken("loss", None), ["'loss'", "row 2", "no value"]),
         (broken("n", float("inf")), ["'n'", "row 2", "inf"]),
-        (broken("n", 0.0), ["'n'", "row 2", "greater than zero"]),
-        (broken("d", -5.0, row=2), ["'d'", "row 3", "greater than zero"]),
-        (broken("loss", -0.1), ["'loss'", "row 2", "greater than zero"]),
         (broken("d", "4e9 tokens"), ["'d'", "row 2", "4e9 tokens", "not a number"]),
         (GOOD.drop(columns="d"), ["'d'", "D", "n, loss"]),
         (GOOD.iloc[:0], ["no rows"]),
@@ -54,6 +52,23 @@ def test_bad_rows_are_named(frame, said):
     with pytest.raises(js.DataError) as error:
         js.Runs.from_frame(frame, source="runs.csv", **COLUMNS)
     for part in ["runs.csv", *said]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (broken("n", 0.0), "row 2 has 0 as N"),
+        (broken("d", -5.0, row=2), "row 3 has -5 as D"),
+        (broken("loss", -0.1), "row 2 has -0.1 as loss"),
+    ],
+)
+def test_numbers_that_the_law_or_the_objective_cannot_take_are_named_by_the_fit(frame, said):
+    runs = js.Runs.from_frame(frame, source="runs.csv", **COLUMNS)
+    with pytest.raises(js.DataError) as error:
+        js.fit(js.laws.chinchilla, runs, key=jax.random.key(0))
+    for part in ("runs.csv", said, "greater than zero"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
 

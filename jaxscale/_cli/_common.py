@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +46,14 @@ DColumn = Annotated[
 XColumn = Annotated[
     str | None, typer.Option("--x", help="Column of the input of a law in one input.")
 ]
+InputColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=COLUMN",
+        help="Column of any other input of the law; may be given several times.",
+    ),
+]
 WeightColumn = Annotated[str | None, typer.Option("--weight", help="Column of weights, if any.")]
 DropTop = Annotated[int, typer.Option("--drop-top", help="Leave out the K highest losses.")]
 Duplicates = Annotated[
@@ -79,7 +87,8 @@ def in_session(command: Callable[..., None]) -> Callable[..., None]:
         jax.config.update("jax_enable_x64", True)
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", str(pooch.os_cache("jaxscale") / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         _join_processes()
         with use_mesh(all_devices()):
             command(*arguments, **options)
@@ -109,6 +118,24 @@ def _count(variable: str) -> int | None:
     if not text.isdecimal():
         raise DataError(f"the environment variable {variable} is {text!r}, which is no number")
     return int(text)
+
+
+def pairs(texts: "list[str] | None") -> dict[str, str]:
+    """``NAME=VALUE`` texts of ``--input`` by name."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value.strip()):
+            raise DataError(f"--input {text!r}: write NAME=VALUE, such as --input U=unique_tokens")
+        if name.strip() in found:
+            raise DataError(f"--input: {name.strip()!r} is given twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def columns(inputs: "list[str] | None", **given: str | None) -> dict[str, str | None]:
+    """Columns by name: those with options of their own, and those of ``--input``."""
+    return {**given, **pairs(inputs)}
 
 
 def numbers(text: str, option: str) -> list[float]:
@@ -182,14 +209,20 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be written; choose another --out")
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files whole or not at all; of several processes, all with the same, the first does."""
+def write_files(folder: Path, contents: Mapping[str, bytes], stale: Collection[str] = ()) -> None:
+    """Write files whole or not at all and remove those of an earlier result.
+
+    Of several processes, all with the same, the first does.
+    """
     import jax
 
     from jaxscale._save import write_bytes
 
-    for name, content in contents.items() if jax.process_index() == 0 else ():
-        write_bytes(folder / name, content)
+    if jax.process_index() == 0:
+        for name, content in contents.items():
+            write_bytes(folder / name, content)
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
     out.print(f"Wrote {folder}: {', '.join(contents)}")
 
 
@@ -240,10 +273,11 @@ def _read_runs(
     else:
         frame, source = read_csv(path), str(path)
     chosen = {name: _column(name, columns.get(name), frame) for name in (*law.inputs, "loss")}
-    for name in ("N", "D", "x"):
-        if columns.get(name) is not None and name not in law.inputs:
+    for name in columns.keys() - {"loss", "weight", *law.inputs}:
+        if columns[name] is not None:
+            option = f"--{name}" if name in ("N", "D", "x") else f"--input {name}"
             raise DataError(
-                f"--{name}: law {law.name!r} has no input {name}; it takes {', '.join(law.inputs)}"
+                f"{option}: law {law.name!r} has no input {name}; it takes {', '.join(law.inputs)}"
             )
     # An input, by its own name or its column's, is compared to 1%; any other column by equality.
     inputs = {column: name for name, column in chosen.items() if name != "loss"}

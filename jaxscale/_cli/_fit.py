@@ -25,6 +25,7 @@ def fit(
     N: common.NColumn = None,
     D: common.DColumn = None,
     x: common.XColumn = None,
+    inputs: common.InputColumns = None,
     weight: common.WeightColumn = None,
     drop_top: common.DropTop = 0,
     duplicates: common.Duplicates = "error",
@@ -55,7 +56,7 @@ def fit(
     fitted, clusters = common.fit_file(
         runs,
         law=law,
-        columns={"N": N, "D": D, "x": x, "loss": loss, "weight": weight},
+        columns=common.columns(inputs, N=N, D=D, x=x, loss=loss, weight=weight),
         duplicates=duplicates,
         drop_top=drop_top,
         delta=delta,
@@ -164,7 +165,5 @@ def _write(
     }
     if draws is not None:
         contents["draws.json"] = to_json(draws).encode()
-    replaces = (folder / "fit.json").exists()
-    common.write_files(folder, contents)  # nothing is written before everything is made
-    for name in set(_OPTIONAL) - set(contents) if replaces else ():
-        (folder / name).unlink(missing_ok=True)
+    stale = set(_OPTIONAL) - set(contents) if (folder / "fit.json").exists() else ()
+    common.write_files(folder, contents, stale)  # nothing is written before everything is made

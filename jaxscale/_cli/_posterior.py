@@ -24,6 +24,7 @@ def posterior(
     N: common.NColumn = None,
     D: common.DColumn = None,
     x: common.XColumn = None,
+    inputs: common.InputColumns = None,
     weight: common.WeightColumn = None,
     drop_top: common.DropTop = 0,
     duplicates: common.Duplicates = "error",
@@ -75,7 +76,7 @@ def posterior(
     fitted, clusters = common.fit_file(
         runs,
         law=law,
-        columns={"N": N, "D": D, "x": x, "loss": loss, "weight": weight},
+        columns=common.columns(inputs, N=N, D=D, x=x, loss=loss, weight=weight),
         duplicates=duplicates,
         drop_top=drop_top,
         delta=delta,

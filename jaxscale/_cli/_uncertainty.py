@@ -20,6 +20,7 @@ def intervals(
     N: common.NColumn = None,
     D: common.DColumn = None,
     x: common.XColumn = None,
+    inputs: common.InputColumns = None,
     weight: common.WeightColumn = None,
     drop_top: common.DropTop = 0,
     duplicates: common.Duplicates = "error",
@@ -61,7 +62,7 @@ def intervals(
     fitted, clusters = common.fit_file(
         runs,
         law=law,
-        columns={"N": N, "D": D, "x": x, "loss": loss, "weight": weight},
+        columns=common.columns(inputs, N=N, D=D, x=x, loss=loss, weight=weight),
         duplicates=duplicates,
         drop_top=drop_top,
         delta=delta,
@@ -151,6 +152,7 @@ def audit(
     N: common.NColumn = None,
     D: common.DColumn = None,
     x: common.XColumn = None,
+    inputs: common.InputColumns = None,
     weight: common.WeightColumn = None,
     drop_top: common.DropTop = 0,
     duplicates: common.Duplicates = "error",
@@ -174,7 +176,7 @@ def audit(
     fitted, clusters = common.fit_file(
         runs,
         law=law,
-        columns={"N": N, "D": D, "x": x, "loss": loss, "weight": weight},
+        columns=common.columns(inputs, N=N, D=D, x=x, loss=loss, weight=weight),
         duplicates=duplicates,
         drop_top=drop_top,
         delta=delta,

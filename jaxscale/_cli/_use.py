@@ -1,16 +1,23 @@
 """jaxscale laws, predict and allocate: what there is to fit, and what a saved fit says."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
+from rich.tree import Tree
 
 from jaxscale._cli._common import (
     numbers,
+    out,
+    pairs,
     print_notes,
     print_sizes,
     print_table,
 )
+
+if TYPE_CHECKING:
+    from jaxscale._law import Law
 
 SavedFit = Annotated[
     Path,
@@ -21,11 +28,51 @@ Level = Annotated[
 ]
 
 
-def laws() -> None:
-    """List the laws that can be fitted."""
+def laws(
+    name: Annotated[
+        str | None, typer.Argument(help="A law, to read all about it. Default: list them all.")
+    ] = None,
+) -> None:
+    """List the laws that can be fitted, by family; or show one with its published numbers."""
     from jaxscale import laws as catalogue
 
-    print_table(catalogue.table()[["name", "formula", "source"]], "Laws")
+    if name is not None:
+        _show_law(catalogue.get(name))
+        return
+    table = catalogue.table()
+    for family, members in table.groupby("family", sort=False):
+        tree = Tree(Text(str(family), style="bold"), guide_style="dim")
+        for law in members.itertuples():
+            leaf = tree.add(Text(str(law.name), style="bold"))
+            leaf.add(Text(str(law.formula)))
+            leaf.add(Text(f"inputs: {law.inputs}; parameters: {law.parameters}"))
+            leaf.add(Text(f"{law.source} ({law.evidence})", style="dim"))
+        out.print(tree)
+    out.print("\n'jaxscale laws NAME' shows one law with its published parameters.")
+
+
+def _show_law(law: "Law") -> None:
+    import inspect
+
+    from jaxscale import published
+
+    out.print(f"{law.name} ({law.family}; predicts the {law.predicts})\n")
+    out.print(inspect.getdoc(law.fn) or law.formula)
+    out.print()
+    for name in law.inputs:
+        about = law.about(name)
+        out.print(f"  input {name}: {about.counts or 'any unit'}; must {about.must}")
+    for name, param in law.params:
+        unit = f", unit {param.unit.replace('**', '^')}" if param.unit else ""
+        out.print(f"  parameter {name}: {param.support}{unit}")
+    for name, _ in law.derived:
+        out.print(f"  derived {name}")
+    out.print(f"\nSource: {law.source} ({law.evidence})")
+    found = published.table()
+    found = found[found["law"] == law.name]
+    if len(found):
+        out.print()
+        print_table(found[["name", "parameters"]], "Published parameters")
 
 
 def predict(
@@ -33,6 +80,10 @@ def predict(
     N: Annotated[str | None, typer.Option("--N", help="Parameters: 70e9, 70B or 1B,7B")] = None,
     D: Annotated[str | None, typer.Option("--D", help="Tokens: 1.4e12 or 1.4T")] = None,
     x: Annotated[str | None, typer.Option("--x", help="Input of a law in one input.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=VALUES", help="Any other input of the law."),
+    ] = None,
     level: Level = 0.9,
 ) -> None:
     """Predict the loss of runs from a saved fit; several values make a table of all pairs.
@@ -46,9 +97,10 @@ def predict(
 
     given = {"N": N, "D": D, "x": x}
     values = {k: numbers(text, f"--{k}") for k, text in given.items() if text is not None}
+    values |= {k: numbers(text, f"--input {k}") for k, text in pairs(inputs).items()}
     axes = np.meshgrid(*values.values(), indexing="ij")
-    inputs = dict(zip(values, axes, strict=True))
-    prediction = run_predict(load(fit_file), level=level, **inputs)
+    at = dict(zip(values, axes, strict=True))
+    prediction = run_predict(load(fit_file), level=level, **at)
     bands = "" if prediction.level is None else f" ({level:.0%} bands)"
     print_table(prediction.frame(), "Predicted loss" + bands)
     print_notes(prediction.notes)

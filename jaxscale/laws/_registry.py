@@ -1,11 +1,21 @@
 """Look up laws by name. The catalogue is whatever `jaxscale.laws` exports."""
 
 import difflib
+import importlib
 
 import pandas as pd
 
 from jaxscale._errors import LawError
 from jaxscale._law import Law
+
+# Laws for any count, such as data_mixing_5, by the module that makes them.
+_FACTORIES = {
+    "bnsl": "jaxscale.laws.learning_curve",
+    "data_mixing": "jaxscale.laws.mixture",
+    "implicit_mixing": "jaxscale.laws.mixture",
+    "shukor_additive": "jaxscale.laws.mixture",
+    "shukor_joint": "jaxscale.laws.mixture",
+}
 
 
 def _catalogue() -> dict[str, Law]:
@@ -28,17 +38,22 @@ def get(name: str) -> Law:
     catalogue = _catalogue()
     if name in catalogue:
         return catalogue[name]
+    prefix, _, count = name.rpartition("_")
+    if prefix in _FACTORIES and count.isdecimal():
+        made: Law = getattr(importlib.import_module(_FACTORIES[prefix]), prefix)(int(count))
+        return made
     close = difflib.get_close_matches(name, catalogue, n=3) or list(catalogue)
     raise LawError(f"there is no law called {name!r}; did you mean {', '.join(close)}?")
 
 
 def table() -> pd.DataFrame:
-    """One row per law: name, family, inputs, parameters, formula, source, evidence."""
+    """One row per law: name, family, inputs, what it predicts, parameters, formula, source."""
     return pd.DataFrame(
         {
             "name": law.name,
             "family": law.family,
-            "inputs": ", ".join(law.inputs),
+            "inputs": ", ".join(_described(law, name) for name in law.inputs),
+            "predicts": law.predicts,
             "parameters": ", ".join(law.names),
             "formula": law.formula,
             "source": law.source,
@@ -46,3 +61,8 @@ def table() -> pd.DataFrame:
         }
         for law in _catalogue().values()
     )
+
+
+def _described(law: Law, name: str) -> str:
+    counts = law.about(name).counts
+    return f"{name} ({counts})" if counts else name

@@ -1,96 +1,35 @@
-"""Published parameters of the laws: ``published.get(name)``, ``published.table()``.
+"""Published parameters of laws in one size, or in parameters and tokens, of dense models."""
 
-Only numbers that were read in the paper or in the authors' code are here, and each says what it
-was fitted to and what it counts: parameters without their objective, rows and units mean little.
-Scales that a paper prints as ``(x_c / x)^alpha`` are turned into ``A = x_c^alpha`` here, in code.
-"""
-
-import dataclasses
-import difflib
-import math
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-import pandas as pd
+from collections.abc import Iterator
 
 from jaxscale import laws
-from jaxscale._errors import LawError
-from jaxscale._law import Law
+from jaxscale.published._entry import (
+    LOG_HUBER,
+    READ,
+    REFITTED,
+    TOTAL,
+    Published,
+    entry,
+    from_logs,
+)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
-    """One published parameter set of a law. Calling it gives the loss it predicts.
-
-    Attributes:
-        name: author, year and variant.
-        law: the law.
-        values: pairs of parameter name and value, in the units of the publication.
-        source: paper and arXiv number.
-        table: where in the paper or the code the numbers are printed.
-        units: what the inputs and the loss count.
-        objective: what the authors minimized.
-        rows: the runs they fitted.
-        evidence: how the numbers were checked.
-        note: a known trap, if there is one.
-
-    Example:
-        >>> get("besiroglu_2024")(N=1e9, D=2e10)
-    """
-
-    name: str
-    law: Law
-    values: tuple[tuple[str, float], ...]
-    source: str
-    table: str
-    units: str
-    objective: str
-    rows: str
-    evidence: str
-    note: str = ""
-
-    @property
-    def params(self) -> dict[str, float]:
-        """The parameters by name, in the units of the publication."""
-        return dict(self.values)
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Predicted loss at inputs in the publication's units; arrays broadcast.
-
-        Raises:
-            LawError: if these are not the inputs of the law.
-        """
-        given = dict(zip(self.law.inputs, inputs, strict=False)) | named
-        if set(given) != set(self.law.inputs) or len(inputs) + len(named) != len(given):
-            raise LawError(
-                f"{self.name!r} predicts from {', '.join(self.law.inputs)}; it was given "
-                f"{len(inputs)} values without a name and {sorted(named)}"
-            )
-        return self.law(*(given[name] for name in self.law.inputs), **self.params)
-
-    def __repr__(self) -> str:
-        return f"Published({self.name}: {self.law.name}, {_text(self.params)}; {self.source})"
-
-
-def _text(params: dict[str, float]) -> str:
-    return ", ".join(f"{name}={value:.6g}" for name, value in params.items())
-
-
-def _entry(name: str, law: Law, numbers: Iterable[float], **about: str) -> Published:
-    """An entry from numbers in the order of the law's parameters."""
-    values = tuple(zip(law.names, map(float, numbers), strict=True))
-    return Published(name=name, law=law, values=values, **about)
-
-
-def _from_logs(a: float, b: float, e: float, *exponents: float) -> tuple[float, ...]:
-    """E, A, B and the exponents from what is fitted: a = log A, b = log B, e = log E."""
-    return (math.exp(e), math.exp(a), math.exp(b), *exponents)
-
-
-_READ = "read in the paper"
-_REFITTED = "read in the authors' code, re-fitted"
-_TOTAL = "N with embeddings, D in tokens, loss in nats per token"
-_LOG_HUBER = "sum of LogHuber(1e-3)"
+def entries() -> Iterator[Published]:
+    """All entries of this module."""
+    for group in (
+        _hestness,
+        _kaplan,
+        _hoffmann,
+        _besiroglu,
+        _henighan,
+        _busbridge,
+        _brandfonbrener,
+        _beck,
+        _mcleish,
+        _misfitting,
+        _bhagia,
+    ):
+        yield from group()
 
 
 def _hestness() -> Iterator[Published]:
@@ -98,7 +37,7 @@ def _hestness() -> Iterator[Published]:
         ("word_lm", 11.9, 0.066, "word language model; loss as in the paper's learning curve"),
         ("translation_error", 3.87, 0.13, "translation; the loss is the token error rate"),
     ):
-        yield _entry(
+        yield entry(
             f"hestness_2017_{name}",
             laws.power_law,
             (A, alpha),
@@ -107,7 +46,7 @@ def _hestness() -> Iterator[Published]:
             units=f"x = training set in tokens, {loss}",
             objective="root mean square error",
             rows="power-law region of the learning curve",
-            evidence=_READ,
+            evidence=READ,
             note="No floor was fitted (E = 0), which pulls the exponent towards 0.",
         )
 
@@ -116,7 +55,7 @@ def _kaplan() -> Iterator[Published]:
     about = {
         "source": "Kaplan et al. 2020, arXiv 2001.08361",
         "objective": "fits in log-log",
-        "evidence": _READ,
+        "evidence": READ,
     }
     apart = "Single-variable and joint constants are different fits: never mix them."
     naive = "Compute at a fixed batch of 5e5 tokens; kaplan_2020_cmin is corrected for the batch."
@@ -130,7 +69,7 @@ def _kaplan() -> Iterator[Published]:
         ("cmin", 3.1e8, 0.050, "x = C in PF-days, without embeddings", "small batches", other),
     ):
         # fmt: on
-        yield _entry(
+        yield entry(
             f"kaplan_2020_{name}",
             laws.power_law,
             (scale**alpha, alpha),
@@ -140,7 +79,7 @@ def _kaplan() -> Iterator[Published]:
             note=note,
             **about,
         )
-    yield _entry(
+    yield entry(
         "kaplan_2020_nd",
         laws.kaplan_nd,
         (6.4e13, 1.8e13, 0.076, 0.103),
@@ -153,23 +92,23 @@ def _kaplan() -> Iterator[Published]:
 
 
 def _hoffmann() -> Iterator[Published]:
-    unrounded = _from_logs(6.0073404, 6.0179186, 0.5267228, 0.33917084, 0.2849083)
+    unrounded = from_logs(6.0073404, 6.0179186, 0.5267228, 0.33917084, 0.2849083)
     early = "Their optimizer stopped early: a refit of these runs gives a = 0.513, not 0.457."
     rounding = "Rounding moves a to 0.452, outside the paper's own interval; use hoffmann_2022."
     for suffix, numbers, table, note in (
         ("", unrounded, "approach 3, unrounded values in the TeX source", early),
         ("_rounded", (1.69, 406.4, 410.7, 0.34, 0.28), "approach 3, as printed", rounding),
     ):
-        yield _entry(
+        yield entry(
             f"hoffmann_2022{suffix}",
             laws.chinchilla,
             numbers,
             source="Hoffmann et al. 2022, arXiv 2203.15556",
             table=table,
-            units=_TOTAL,
-            objective=_LOG_HUBER,
+            units=TOTAL,
+            objective=LOG_HUBER,
             rows="not released; besiroglu_2024 reads them off a figure",
-            evidence=_READ,
+            evidence=READ,
             note=note,
         )
 
@@ -184,25 +123,25 @@ def _besiroglu() -> Iterator[Published]:
          scaled, kept, second_hand,
          "The printed E is that of the plain Huber fit, the rest that of besiroglu_2024_l1. "
          "Rounding raises the sum of absolute residuals from 1.129 to 1.135."),
-        ("_l1", _from_logs(6.17795598, 7.64273236, 0.59711196, 0.34781303, 0.36585412),
-         "notebook, fitted vector", scaled, kept, _REFITTED,
+        ("_l1", from_logs(6.17795598, 7.64273236, 0.59711196, 0.34781303, 0.36585412),
+         "notebook, fitted vector", scaled, kept, REFITTED,
          "Not the optimum of LogHuber(1e-3), although described so: see besiroglu_2024_huber."),
         ("_huber", (1.81724, 477.84, 2143.86, 0.34731, 0.36718), "notebook, cell 18",
-         _LOG_HUBER, kept, _REFITTED, "The exact optimum is A = 477.826, B = 2143.417."),
-        ("_all_runs", _from_logs(6.13834459, 9.43584213, 0.63412782, 0.3453568, 0.45189211),
+         LOG_HUBER, kept, REFITTED, "The exact optimum is A = 477.826, B = 2143.417."),
+        ("_all_runs", from_logs(6.13834459, 9.43584213, 0.63412782, 0.3453568, 0.45189211),
          "notebook, vector with outliers", scaled, "all 245 runs read off Hoffmann's Figure 4",
          "read in a copy of the authors' code, re-scored",
          "Not the optimum of LogHuber(1e-3): it scores 1.8266e-3; A = 495.73, B = 12845.6, "
          "E = 1.89134, alpha = 0.34931, beta = 0.45305 score 1.8260e-3."),
     ):
         # fmt: on
-        yield _entry(
+        yield entry(
             f"besiroglu_2024{suffix}",
             laws.chinchilla,
             numbers,
             source="Besiroglu et al. 2024, arXiv 2404.10102",
             table=table,
-            units=f"{_TOTAL}; D = C / (6 N)",
+            units=f"{TOTAL}; D = C / (6 N)",
             objective=objective,
             rows=rows,
             evidence=evidence,
@@ -233,7 +172,7 @@ def _henighan() -> Iterator[Published]:
                 continue
             floor, x0, alpha = fit
             bare = floor is None
-            yield _entry(
+            yield entry(
                 f"henighan_2020_{domain}_{variable}",
                 laws.power_law if bare else laws.power_law_offset,
                 (x0**alpha, alpha) if floor is None else (floor, x0**alpha, alpha),
@@ -242,13 +181,13 @@ def _henighan() -> Iterator[Published]:
                 units=f"{counts[variable]}, loss in nats per token of the domain",
                 objective="not stated",
                 rows=f"transformers on {domain.replace('_', ' ')}",
-                evidence=_READ,
+                evidence=READ,
                 note="Floors of the N and C fits differ by up to 0.14: they are weakly determined.",
             )
 
 
 def _busbridge() -> Iterator[Published]:
-    yield _entry(
+    yield entry(
         "busbridge_2025",
         laws.coupled_power,
         (1.220, 3355, 18186, 0.408, 0.431, 0.452),
@@ -258,7 +197,7 @@ def _busbridge() -> Iterator[Published]:
         "loss in nats per token",
         objective="LogHuber(1e-4)",
         rows="73 runs",
-        evidence=_READ,
+        evidence=READ,
         note="E and gamma trade against each other: compare losses, not parameters.",
     )
 
@@ -284,7 +223,7 @@ def _brandfonbrener() -> Iterator[Published]:
     forms = {"": laws.brandfonbrener, "_chinchilla": laws.chinchilla}
     for data, fits in table.items():
         for (suffix, law), numbers in zip(forms.items(), fits, strict=True):
-            yield _entry(
+            yield entry(
                 f"brandfonbrener_2024_{data}{suffix}",
                 law,
                 numbers,
@@ -307,10 +246,10 @@ def _beck() -> Iterator[Published]:
         "llama": ((2.88, 3.60, -0.15, 0.13, 0.17), "1.385e-4"),
     }
     for model, (numbers, reached) in table.items():
-        yield _entry(
+        yield entry(
             f"beck_2025_{model}_preliminary",
             laws.coupled_power if model.endswith("coupled") else laws.chinchilla,
-            _from_logs(*numbers),
+            from_logs(*numbers),
             source="Beck et al. 2025, arXiv 2510.02228",
             table="authors' code, run_fit_grid.py",
             units="N and D as in the authors' code, loss in nats per token",
@@ -342,16 +281,16 @@ def _mcleish() -> Iterator[Published]:
     }
     # fmt: on
     for name, (delta, reached, numbers, rows, note) in table.items():
-        yield _entry(
+        yield entry(
             f"mcleish_2025_{name}",
             laws.chinchilla,
-            _from_logs(*numbers),
+            from_logs(*numbers),
             source="McLeish et al. 2025 (Gemstones), arXiv 2502.06857",
             table=f"authors' repository, parameters_delta{delta[-2:]}",
-            units=_TOTAL,
+            units=TOTAL,
             objective=f"sum of LogHuber({delta}), {reached}",
             rows=rows,
-            evidence=_REFITTED,
+            evidence=REFITTED,
             note=note,
         )
 
@@ -361,16 +300,16 @@ def _misfitting() -> Iterator[Published]:
     free = (3.93880197874, 13.0557637530, 0.592076393221, 0.200195800858, 0.635696785953)
     table = {"": (free, "5.0216542e-3"), "_tied": (tied, "5.2437058e-3 with alpha = beta")}
     for suffix, (numbers, reached) in table.items():
-        yield _entry(
+        yield entry(
             f"li_2025_misfitting{suffix}",
             laws.chinchilla,
-            _from_logs(*numbers),
+            from_logs(*numbers),
             source="Li et al. 2025 ((Mis)Fitting), arXiv 2502.18969",
             table="authors' repository, saved analysis",
-            units=f"{_TOTAL} (C4)",
-            objective=f"{_LOG_HUBER}, {reached}",
+            units=f"{TOTAL} (C4)",
+            objective=f"{LOG_HUBER}, {reached}",
             rows="261 runs of 11 sizes, all learning rates, one row twice",
-            evidence=_REFITTED,
+            evidence=REFITTED,
             note="Runs at every learning rate count alike; the best ones alone give alpha = 0.138.",
         )
 
@@ -388,56 +327,15 @@ def _bhagia() -> Iterator[Published]:
         "openbookqa": (1.1981, 8.63e4, 137.4, 0.6865, 0.2607),
     }
     for task, numbers in table.items():
-        yield _entry(
+        yield entry(
             f"bhagia_2024_{task}",
             laws.chinchilla,
             numbers,
             source="Bhagia et al. 2024 (OLMo ladder), arXiv 2412.04403",
             table="step 1",
             units="N without embeddings, D in tokens; the loss is bits per byte of the answer",
-            objective=f"{_LOG_HUBER}, parameters bounded below by 0",
+            objective=f"{LOG_HUBER}, parameters bounded below by 0",
             rows="16 ladder models, 190M to 1.3B",
             evidence="re-fitted on the authors' rows; their predictions agree to 4 digits",
             note="E is at its bound, 0: the 13B run is missed by 18.5%." if task == "csqa" else "",
         )
-
-
-# fmt: off
-_GROUPS = (
-    _hestness, _kaplan, _hoffmann, _besiroglu, _henighan, _busbridge, _brandfonbrener, _beck,
-    _mcleish, _misfitting, _bhagia,
-)
-# fmt: on
-_CATALOGUE: dict[str, Published] = {entry.name: entry for group in _GROUPS for entry in group()}
-
-
-def names() -> tuple[str, ...]:
-    """Names of all published parameter sets."""
-    return tuple(_CATALOGUE)
-
-
-def get(name: str) -> Published:
-    """The parameter set called ``name``.
-
-    Raises:
-        LawError: if there is none; the message suggests the closest names.
-    """
-    if name in _CATALOGUE:
-        return _CATALOGUE[name]
-    close = difflib.get_close_matches(name, _CATALOGUE, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else "published.table() lists them"
-    raise LawError(f"there are no published parameters called {name!r}; {hint}")
-
-
-def table() -> pd.DataFrame:
-    """One row per parameter set: name, law, parameters, and everything known about it."""
-    about = [f.name for f in dataclasses.fields(Published)[3:]]
-    return pd.DataFrame(
-        {
-            "name": entry.name,
-            "law": entry.law.name,
-            "parameters": _text(entry.params),
-            **{column: getattr(entry, column) for column in about},
-        }
-        for entry in _CATALOGUE.values()
-    )
