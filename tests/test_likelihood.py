@@ -118,13 +118,12 @@ def test_effects_and_noise_are_told_apart(clustered, key):
         key=key,
         likelihood=bayes.StudentT(),
         effects={"model": "cluster"},
-        draws=500,
-    )
+    )  # with 500 draws R-hat exceeds 1.01 by chance, for one key in four
     assert post.verdict.codes[0] == "converged"
     table = post.frame().set_index("quantity")
     assert 0.008 < table.loc["sd_model", "median"] < 0.04
     assert 0.002 < table.loc["scale", "median"] < 0.008
-    assert post.data["posterior"]["effect_model"].shape == (4, 500, 8)
+    assert post.data["posterior"]["effect_model"].shape == (4, 1000, 8)
     # A new run is of a new model: its band holds the effect, too.
     band = js.predict(post, N=1e9, D=1e11, level=0.9)
     simple = bayes.sample(clustered, key=key, likelihood=bayes.StudentT(), draws=500)
@@ -147,7 +146,7 @@ def test_repeated_runs_separate_seeds_from_misfit(key):
     loss = 4.0 * x**-0.1 * np.exp(bend + 0.004 * rng.normal(size=48))
     runs = js.Runs.from_arrays(x=x, loss=loss)
     fit = js.fit(js.laws.power_law, runs, objective=js.LogGaussian(), restarts=16, key=key)
-    post = bayes.sample(fit, key=key, effects={"misfit": ("x",)}, draws=500)
+    post = bayes.sample(fit, key=key, effects={"misfit": ("x",)})
     assert post.ok
     assert post.noise["scale"].mean() == pytest.approx(0.004, rel=0.35)
     assert post.noise["sd_misfit"].mean() == pytest.approx(bend.std(), rel=0.5)
@@ -178,7 +177,7 @@ def test_errors_of_inputs_widen_the_posterior(key):
     loss = 4.0 * true**-0.2 * np.exp(0.01 * rng.normal(size=30))
     runs = js.Runs.from_arrays(x=x, loss=loss)
     fit = js.fit(js.laws.power_law, runs, objective=js.LogGaussian(), restarts=16, key=key)
-    post = bayes.sample(fit, key=key, input_error={"x": 0.3}, draws=500)
+    post = bayes.sample(fit, key=key, input_error={"x": 0.3})
     assert post.verdict.codes[0] == "converged"
     # Noise of log loss is alpha 0.3 from the input and little else.
     assert post.noise["scale"].mean() < 0.6 * fit.noise_scale()
@@ -194,7 +193,7 @@ def test_accuracies(key):
     loss = rng.binomial(trials, share) / trials
     runs = js.Runs.from_arrays(x=x, loss=loss)
     fit = js.fit(js.laws.power_law_offset, runs, restarts=64, key=key)
-    post = bayes.sample(fit, key=key, likelihood=bayes.Binomial(trials))
+    post = bayes.sample(fit, key=key, likelihood=bayes.Binomial(trials), target_accept=0.98)
     assert post.verdict.codes[0] == "converged"
     low, high = post.draws.interval("E", 0.99)
     assert low < 0.1 < high
