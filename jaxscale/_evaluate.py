@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxscale._law import Law, from_free_vector
 from jaxscale._objective import Objective
 
-_ROW_BLOCK = 16
+_ROW_BLOCK = 4
 
 
 class Rows(eqx.Module):
@@ -70,7 +70,11 @@ def residuals(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
 
 
 def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., Any]:
-    """Residual of one run, and its derivative by each parameter, as scalar code."""
+    """Residual of one run, and its derivative by each parameter, as scalar code.
+
+    One residual by many parameters is a case for reverse mode: the powers in a law are evaluated
+    once, where XLA evaluates them again for every direction of forward mode.
+    """
 
     def one(inputs: Any, loss: Any, scale: Any, params: tuple[Any, ...]) -> Any:
         def residual(*values: Any) -> Any:
@@ -79,17 +83,24 @@ def _row_jacobian(law: Law, objective: Objective, order: int) -> Callable[..., A
 
         if order == 0:
             return residual(*params), ()
-
-        def along(i: int) -> Any:
-            def moved(value: Any) -> Any:
-                return residual(*params[:i], value, *params[i + 1 :])
-
-            return jax.jvp(moved, (params[i],), (jnp.ones_like(params[i]),))
-
-        pairs = [along(i) for i in range(len(params))]
-        return pairs[0][0], tuple(derivative for _, derivative in pairs)
+        try:
+            r, pull = jax.vjp(residual, *params)
+            return r, pull(jnp.ones_like(r))
+        except (ValueError, NotImplementedError):  # such as a while loop, which has no way back
+            return _forward(residual, params)
 
     return one
+
+
+def _forward(residual: Callable[..., Any], params: tuple[Any, ...]) -> Any:
+    def along(i: int) -> Any:
+        def moved(value: Any) -> Any:
+            return residual(*params[:i], value, *params[i + 1 :])
+
+        return jax.jvp(moved, (params[i],), (jnp.ones_like(params[i]),))
+
+    pairs = [along(i) for i in range(len(params))]
+    return pairs[0][0], tuple(derivative for _, derivative in pairs)
 
 
 def row_blocks(array: Any, block: int, *, repeat: bool) -> Any:
@@ -189,8 +200,8 @@ def normal_equations(
 def value_function(law: Law, objective: Objective, rows: Rows) -> Callable[[Any], Any]:
     """The objective of one lane as a function of its unconstrained vector, differentiable once.
 
-    Its gradient comes from the forward-mode pass, so memory does not grow with the rows. It cannot
-    be differentiated by the rows or the objective, and says so; `residuals` can.
+    Its gradient comes from the pass over blocks of rows, so memory does not grow with them. It
+    cannot be differentiated by the rows or the objective, and says so; `residuals` can.
     """
     exact = Smoothing()
 

@@ -130,3 +130,37 @@ def test_derivatives_that_it_does_not_have_are_refused():
 
     with pytest.raises(TypeError, match="by theta only"):
         jax.grad(by_weight)(rows.weight)
+
+
+@js.law(E=js.positive(0.3, 1.0), A=js.positive(0.3, 1.0), alpha=js.real(0.1, 1.0))
+def by_iteration(N, D, *, E, A, alpha):
+    """L = E + A N^-alpha + D^-1/2, the root by Heron's method: a loop that has no reverse mode."""
+
+    def better(state):
+        root, _ = state
+        following = 0.5 * (root + D / root)
+        return following, jnp.abs(following - root) > 1e-14 * following
+
+    root, _ = jax.lax.while_loop(lambda state: state[1], better, (0.5 * (1 + D), D > 0))
+    return E + A * jnp.exp(-alpha * jnp.log(N)) + 1 / root
+
+
+@js.law(E=js.positive(0.3, 1.0), A=js.positive(0.3, 1.0), alpha=js.real(0.1, 1.0))
+def in_closed_form(N, D, *, E, A, alpha):
+    """L = E + A N^-alpha + D^-1/2"""
+    return E + A * jnp.exp(-alpha * jnp.log(N)) + 1 / jnp.sqrt(D)
+
+
+def test_a_law_with_a_loop_of_unknown_length():
+    rows, theta, objective = make_rows(21), random_theta(4)[:, :3], js.LogHuber(0.05)
+
+    def seen(law):
+        def one(at):
+            return normal_equations(law, objective, at, Smoothing(0.05, 0.05, 0.5), rows)
+
+        return jax.jit(jax.vmap(one))(theta)
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+    jax.tree.map(close, seen(by_iteration), seen(in_closed_form))
