@@ -1,4 +1,4 @@
-"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
+"""The command line: a verb for each job, from tables of runs to saved fits and their use."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jaxscale._cli._common import in_session
+from jaxscale._cli._datasets import datasets
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, laws, datasets, predict, allocate):
     app.command()(in_session(command))
 
 

@@ -25,6 +25,7 @@ out = Console(markup=False)
 
 # Column names tried, in order, when none is given on the command line.
 _ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
+_PAIRS = {"--input": "--input U=unique_tokens", "--option": "--option drop_top=5"}
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 RunsFile = Annotated[
@@ -120,15 +121,15 @@ def _count(variable: str) -> int | None:
     return int(text)
 
 
-def pairs(texts: "list[str] | None") -> dict[str, str]:
-    """``NAME=VALUE`` texts of ``--input`` by name."""
+def pairs(texts: "list[str] | None", option: str = "--input") -> dict[str, str]:
+    """``NAME=VALUE`` texts of an option by name."""
     found: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name.strip() and equals and value.strip()):
-            raise DataError(f"--input {text!r}: write NAME=VALUE, such as --input U=unique_tokens")
+            raise DataError(f"{option} {text!r}: write NAME=VALUE, such as {_PAIRS[option]}")
         if name.strip() in found:
-            raise DataError(f"--input: {name.strip()!r} is given twice")
+            raise DataError(f"{option}: {name.strip()!r} is given twice")
         found[name.strip()] = value.strip()
     return found
 
@@ -207,6 +208,13 @@ def check_folder(folder: Path) -> None:
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not os.access(existing, os.W_OK):
         raise DataError(f"{folder}: cannot be written; choose another --out")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written before the work, not after."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it as --out")
+    check_folder(path.parent)
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], stale: Collection[str] = ()) -> None:
