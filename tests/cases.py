@@ -6,6 +6,8 @@ A number is written as it was printed, as text, and compared to its last printed
 
 import dataclasses
 import decimal
+import hashlib
+import json
 import math
 import os
 import pathlib
@@ -44,6 +46,16 @@ def data_path(name: str) -> pathlib.Path:
     if not path.is_file():
         pytest.skip(f"{name} is not here; set JAXSCALE_DATA")
     return path
+
+
+def rewrite(path: pathlib.Path, change) -> None:
+    """Change the content of a saved fit and give it the hash of what it then says."""
+    content = json.loads(path.read_text())
+    change(content)
+    content.pop("content_sha256", None)
+    text = json.dumps(content, sort_keys=True)
+    content["content_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(content))
 
 
 def load_frame(file: str, keep: dict) -> pd.DataFrame:
