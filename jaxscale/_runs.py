@@ -1,5 +1,6 @@
 """The table of training runs. Every check on data happens here, once."""
 
+import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -248,6 +249,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         DataError: if it is missing, empty or not a table of text.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a CSV file")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     head = path.read_bytes()[:4096]
@@ -259,11 +262,13 @@ def read_csv(path: str | Path) -> pd.DataFrame:
             raise UnicodeError
         line = first.splitlines()[0]
         separator = max(",;\t", key=line.count)
+        _refuse_repeated_names(line, separator, path)
         table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
     except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = f" ({str(error).strip()})" if "line" in str(error) else ""
         raise DataError(
-            f"{path}: this is not a CSV file with a header line and one line per run{reason}"
+            f"{path}: this is not a CSV file in UTF-8 with a header line and one line per run"
+            f"{reason}"
         ) from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells as labels
         cells = table.shape[1] + table.index.nlevels
@@ -272,6 +277,15 @@ def read_csv(path: str | Path) -> pd.DataFrame:
             "name every column, and remove a separator at the end of the lines"
         )
     return table.rename(columns=lambda name: str(name).strip())
+
+
+def _refuse_repeated_names(line: str, separator: str, path: Path) -> None:
+    """Pandas would number them, and a fit would silently take the first."""
+    header = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    names = [name.strip() for name in header if name.strip()]
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        raise DataError(f"{path}: the header names {again!r} twice; rename or remove one of them")
 
 
 def _check_columns(table: Any, wanted: Mapping[str, str], source: str) -> None:
@@ -316,10 +330,11 @@ def _numbers(series: Any, column: str, source: str) -> np.ndarray:
         for i, value in enumerate(series.to_list()):
             try:
                 numbers[i] = float("nan" if value is None else value)
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
+                shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
                 raise DataError(
-                    f"{source}: row {i + 1} has {value!r} in column {column!r}, "
-                    "which is not a number"
+                    f"{source}: row {i + 1} has {shown} in column {column!r}, "
+                    "which is not a number, or none that a computer holds"
                 ) from None
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:

@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +35,17 @@ def agrees(value, printed: str, slack: float = 0.0) -> bool:
     """
     error = abs(float(value) - float(printed))
     return error <= half_unit(printed) * (1 + 1e-9) + slack * abs(float(printed))
+
+
+# Examples drawn by hypothesis.
+
+
+def examples(count: int):
+    """So many examples, the same every time, however long one takes."""
+    return hypothesis.settings(
+        max_examples=count, derandomize=True, deadline=None, database=None, print_blob=False,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )  # fmt: skip
 
 
 # Data.

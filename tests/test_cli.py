@@ -301,7 +301,7 @@ def test_audit_on_the_chinchilla_rows(run):
     ("arguments", "sentence"),
     [
         (("fit", "--by", "N"), "clusters are for the bootstrap"),
-        (("fit", "--bootstrap", "-1"), "give a number of resamples"),
+        (("fit", "--bootstrap", "-1"), "give a whole number from 2"),
         (("fit", "--bootstrap", "100", "--level", "95"), "level must lie between 0 and 1"),
         (("intervals", "--quantity", "gamma"), "no quantity 'gamma'"),
         (("intervals", "--method", "magic"), "methods are"),

@@ -1,5 +1,6 @@
 """The command line: a verb for each job, from tables of runs to saved fits and their use."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -26,17 +27,26 @@ for command in (fit, intervals, posterior, audit, laws, datasets, predict, alloc
 
 def main() -> None:
     """Run the command; a request that cannot be answered ends in one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except JaxscaleError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except MemoryError:
+        _fail("the memory does not suffice; ask for fewer restarts, resamples or runs")
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
 
 
-def _fail(message: str) -> None:
-    print(f"jaxscale: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def _fail(message: str, code: int = 2) -> None:
+    """End with a message in one line, whatever characters a file or a column has in its name."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(f"jaxscale: {shown}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 @app.callback(invoke_without_command=True)

@@ -95,9 +95,11 @@ def predict(
     """
     import numpy as np
 
+    from jaxscale._draws import tails
     from jaxscale._predict import predict as run_predict
     from jaxscale._save import load
 
+    tails(level)
     given = {"N": N, "D": D, "x": x}
     values = {k: numbers(text, f"--{k}") for k, text in given.items() if text is not None}
     values |= {k: numbers(text, f"--input {k}") for k, text in pairs(inputs).items()}
@@ -117,8 +119,10 @@ def allocate(
 ) -> None:
     """Compute-optimal parameters and tokens at given budgets (C = 6 N D) from a saved fit."""
     from jaxscale._allocate import allocate as run_allocate
+    from jaxscale._draws import tails
     from jaxscale._save import load, write_text
 
+    tails(level)
     budgets = numbers(flop, "--flop")
     if out is not None:
         check_file(out)

@@ -89,7 +89,8 @@ def fetch_clark_routed(
     if checkpoints == "last":
         table = table.loc[table.groupby("hyper_id", sort=False)["step"].idxmax()]
     if subset == "published":
-        table = table.query("routing_frequency == 0.5 and k == 1 and seed == 42")
+        every_second = table["routing_frequency"] == 0.5
+        table = table[every_second & (table["k"] == 1) & (table["seed"] == 42)]
     return CLARK_ROUTED.frame(table)
 
 

@@ -33,8 +33,9 @@ def get(name: str) -> Callable[..., pd.DataFrame]:
     """
     if name in _LOADERS:
         return _LOADERS[name]
-    close = difflib.get_close_matches(name, _LOADERS, n=3) or list(_LOADERS)
-    raise DataError(f"there is no data set called {name!r}; did you mean {', '.join(close)}?")
+    close = difflib.get_close_matches(name, _LOADERS, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(_LOADERS)}"
+    raise DataError(f"there is no data set called {name!r}; {hint}")
 
 
 def table() -> pd.DataFrame:
