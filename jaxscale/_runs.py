@@ -122,8 +122,7 @@ class Runs(eqx.Module):
             raise DataError(f"{source}: the weights in column {weight!r} must be 0 or more")
         codes = None
         if cluster is not None:
-            codes = np.unique(np.asarray(table[cluster].to_list(), dtype=str), return_inverse=True)
-            codes = codes[1][keep]
+            codes = _codes(table[cluster], cluster, source)[keep]
         return cls(
             inputs={name: numbers[name][keep] for name in inputs},
             loss=numbers["loss"][keep],
@@ -320,6 +319,20 @@ def _check_duplicates(table: Any, duplicates: Duplicates, source: str) -> np.nda
             )
         keep[i] = False
     return keep
+
+
+def _codes(series: Any, column: str, source: str) -> np.ndarray:
+    """Labels of any type as integers, in the order of their texts."""
+    cells = series.to_list()
+    missing = next((i for i, cell in enumerate(cells) if cell is None or cell != cell), None)
+    if missing is not None:  # all of these would make one cluster
+        raise DataError(
+            f"{source}: row {missing + 1} has no value in column {column!r}, so its cluster is "
+            "not known; fill it in or remove the row"
+        )
+    labels = [str(cell) for cell in cells]
+    order = {label: i for i, label in enumerate(sorted(set(labels)))}
+    return np.array([order[label] for label in labels], int)
 
 
 def _numbers(series: Any, column: str, source: str) -> np.ndarray:

@@ -92,8 +92,8 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, said):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "nowhere.csv", tmp_path):
-        with pytest.raises(js.DataError, match="no such file"):
+    for path, said in ((tmp_path / "nowhere.csv", "no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(js.DataError, match=said):
             js.Runs.from_csv(path, **COLUMNS)
 
 
@@ -123,6 +123,14 @@ def test_weights_and_clusters():
         js.Runs.from_frame(frame.assign(w=[1.0, -1.0, 1.0]), weight="w", **COLUMNS)
 
 
+@pytest.mark.parametrize("convert", [lambda f: f, pl.from_pandas, pa.Table.from_pandas])
+def test_a_run_of_unknown_cluster_is_refused(convert):
+    """The runs without a label have nothing in common."""
+    frame = convert(GOOD.assign(model=["a", None, "a"]))
+    with pytest.raises(js.DataError, match="row 2 has no value in column 'model'"):
+        js.Runs.from_frame(frame, cluster="model", **COLUMNS)
+
+
 def test_columns_of_different_length_are_refused():
     with pytest.raises(js.DataError, match="length"):
         js.Runs.from_arrays(N=[1.0, 2.0], D=[1.0, 2.0, 3.0], loss=[1.0, 2.0])
@@ -149,6 +157,22 @@ def test_a_stack_pads_and_gives_its_members_back():
         stack["c"]
     with pytest.raises(js.DataError):
         js.Runs.stack({})
+
+
+@pytest.mark.parametrize("header", ["n,n,loss", "n, n ,loss", "loss;d;n;loss"])
+def test_a_name_that_is_there_twice_is_refused(tmp_path, header):
+    path = tmp_path / "runs.csv"
+    separator = ";" if ";" in header else ","
+    path.write_text(header + "\n" + separator.join("1234"[: header.count(separator) + 1]) + "\n")
+    with pytest.raises(js.DataError, match="twice; rename or remove"):
+        js.Runs.from_csv(path, **COLUMNS)
+
+
+def test_numbers_that_no_computer_holds_are_refused():
+    for huge in (10**400, -(10**400)):
+        with pytest.raises(js.DataError, match="row 2 has") as error:
+            js.Runs.from_frame(broken("n", huge), **COLUMNS)
+        assert len(str(error.value)) < 300
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):
