@@ -233,7 +233,7 @@ def check_forged(folder, saved, which, data):
                 value = value[name]
             holder[last] = copy.deepcopy(value)
         else:
-            value = data.draw(VALUES)
+            value = copy.deepcopy(data.draw(VALUES))
             holder[last] = [value] * 3 if action == "nest" else value
     path = folder / "forged.json"
     path.write_text(json.dumps(content))
@@ -252,14 +252,14 @@ def check_any_json(folder, content):
     check_saved(path, used=False)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["format", "law", "params", "a"]), inner, max_size=4)
-    ),
-    max_leaves=20,
-).map(lambda value: json.dumps(value).encode())
+def nested(inner):
+    """Lists and objects, some with the names that a saved fit has."""
+    names = st.sampled_from(["format", "law", "params", "a"])
+    return st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JSON = st.recursive(LEAVES, nested, max_leaves=20).map(lambda value: json.dumps(value).encode())
 
 test_a_fit_of_anything, test_a_fit_of_anything_at_length = quick_and_slow(
     150, 3000, st.binary(max_size=200) | JSON

@@ -289,7 +289,8 @@ def _read_runs(
     by: str | None,
 ) -> "tuple[Runs, str | None]":
     from jaxscale import datasets
-    from jaxscale._runs import Runs, read_csv
+    from jaxscale._runs import Runs
+    from jaxscale._table import read_csv
 
     if path is None:
         frame, source = datasets.tiny_lm(), "the shipped runs"
