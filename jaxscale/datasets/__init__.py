@@ -1,8 +1,8 @@
 """Tables of training runs: one measured by this project, others fetched from their source.
 
-`fetch_*` downloads a file once from a fixed commit, checks its hash and keeps it in the cache of the
-user. Where there is no network, ``$JAXSCALE_DATA`` names a folder, or the address of one, that holds
-the files under their original names. `table` lists what there is.
+`fetch_*` downloads a file once from a fixed commit, checks its hash and keeps it in the user's
+cache. Where there is no network, ``$JAXSCALE_DATA`` names a folder, or the address of one, that
+holds the files under their original names. `table` lists what there is.
 """
 
 from jaxscale.datasets._fetch import (
