@@ -160,7 +160,7 @@ def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) 
     except (DataError, LawError):
         raise
     except _DAMAGE as error:
-        raise JaxscaleError(f"{path}: the saved fit is damaged ({_short(error)})") from None
+        raise JaxscaleError(f"{path}: the saved fit is damaged{_reason(error)}") from None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -189,6 +189,13 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, unless only Python's own words say it."""
+    if isinstance(error, KeyError):
+        return f" (it lacks {_short(error)})"
+    return f" ({_short(error)})" if type(error) is ValueError else ""
 
 
 def _short(said: Any) -> str:
