@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 import arviz_base
@@ -91,8 +92,8 @@ class Check:
 
     def _repr_html_(self) -> str:
         shown = self.table.to_html(index=False, float_format=lambda x: f"{x:.4g}")
-        said = "<br>".join(self.sentences)
-        return f"<b>{self.law}</b>, checks of a posterior{shown}<p>{said}</p>"
+        said = "<br>".join(map(escape, self.sentences))
+        return f"<b>{escape(self.law)}</b>, checks of a posterior{shown}<p>{said}</p>"
 
 
 def check(post: Posterior, *, key: jax.Array | None = None, alpha: float = 0.05) -> Check:

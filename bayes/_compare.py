@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -96,7 +97,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.4g}")
-        return f"<b>{_HEADS[self.method]}</b>{table}<p>{'<br>'.join(self.sentences)}</p>"
+        said = "<br>".join(map(escape, self.sentences))
+        return f"<b>{_HEADS[self.method]}</b>{table}<p>{said}</p>"
 
 
 _HEADS = {

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import arviz_base
@@ -248,7 +249,7 @@ class Hierarchy:
 
     def _repr_html_(self) -> str:
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        return f"<b>{self._head}</b>{table}<p>{self.verdict}</p>"
+        return f"<b>{escape(self._head)}</b>{table}<p>{escape(str(self.verdict))}</p>"
 
     @property
     def _head(self) -> str:

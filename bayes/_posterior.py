@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -153,5 +154,5 @@ class Posterior:
 
     def _repr_html_(self) -> str:
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        head = f"<b>{self.law.name}</b>, posterior by {self.method} (90% intervals)"
-        return f"{head}{table}<p>{self.verdict}</p>"
+        head = f"<b>{escape(self.law.name)}</b>, posterior by {escape(self.method)} (90% intervals)"
+        return f"{head}{table}<p>{escape(str(self.verdict))}</p>"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from html import escape
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -116,8 +117,8 @@ class SBC:
 
     def _repr_html_(self) -> str:
         shown = self.table.to_html(index=False, float_format=lambda x: f"{x:.3g}")
-        said = "<br>".join(self.sentences)
-        return f"<b>{self.law}</b>, simulation-based calibration{shown}<p>{said}</p>"
+        said = "<br>".join(map(escape, self.sentences))
+        return f"<b>{escape(self.law)}</b>, simulation-based calibration{shown}<p>{said}</p>"
 
 
 def sbc(

@@ -73,10 +73,11 @@ from jaxscale._quantity import (
 )
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
-from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
+from jaxscale._runs import Runs as Runs, drop_top as drop_top
 from jaxscale._save import load as load, save as save
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
+from jaxscale._table import read_csv as read_csv
 from jaxscale._verdict import Finding as Finding, Verdict as Verdict
 
 __version__ = "0.1.0"

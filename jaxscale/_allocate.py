@@ -201,9 +201,10 @@ def _middle(source: Fit) -> tuple[float, float]:
 def _refuse_bad_budget(budget: Any) -> None:
     if is_traced(budget):
         return
-    numbers = np.asarray(budget)
-    if not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise DataError(f"the budget must be positive FLOPs, got {numbers}")
+    numbers = np.ravel(budget)
+    usable = np.isfinite(numbers) & (numbers > 0)
+    if not usable.all():
+        raise DataError(f"the budget must be positive FLOPs, got {numbers[~usable][0]:g}")
 
 
 def _refuse_no_minimum(law: Law, source: Fit, budget: Any, N: Any, D: Any) -> None:

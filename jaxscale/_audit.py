@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from html import escape
 from typing import Any, cast
 
 import jax
@@ -63,7 +64,9 @@ class Audit:
         claim = f"The claimed {100 * (self.level or 0):g}% interval of {row['quantity']} " + (
             f"({row['claimed_low']:.4g}, {row['claimed_high']:.4g})"
         )
-        if ratio > 1.25:
+        if not ratio > 0:
+            verdict = f"{claim} cannot be judged: the draws give no interval"
+        elif ratio > 1.25:
             verdict = (
                 f"{claim} is {_short(ratio)} times narrower than these {n} runs support: it would "
                 f"need about {_rounded(row['runs_percentile'])} runs like these"
@@ -75,8 +78,6 @@ class Audit:
                 verdict += f", and was made from {self.claim_runs:,}"
         elif ratio < 0.8:
             verdict = f"{claim} is {_short(1 / ratio)} times wider than these {n} runs support"
-        elif np.isnan(ratio):
-            verdict = f"{claim} cannot be judged: the draws give no interval"
         else:
             verdict = f"{claim} is about as wide as these {n} runs support"
         own = self._probability(row) if self.draws.center == "median" else self._share(row)
@@ -110,7 +111,7 @@ class Audit:
         tables = [self.claims] if len(self.claims) else []
         tables += [self.point.frame()] if self.point else []
         shown = [t.to_html(index=False, float_format=lambda x: f"{x:.6g}") for t in tables]
-        return "".join([f"<p>{'<br>'.join(self.sentences)}</p>", *shown])
+        return "".join([f"<p>{'<br>'.join(map(escape, self.sentences))}</p>", *shown])
 
 
 def audit(

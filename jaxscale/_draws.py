@@ -1,6 +1,7 @@
 """Draws: the single currency of uncertainty."""
 
 import dataclasses
+from html import escape
 from typing import Any, Literal
 
 import jax
@@ -152,10 +153,10 @@ class Draws:
 
     def _repr_html_(self) -> str:
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        notes = "<br>".join(self.remarks)
+        notes = "<br>".join(map(escape, self.remarks))
         return (
-            f"<b>{self.law.name}</b>, {len(self):,} draws: {self.method} (95% intervals)"
-            f"{table}<p>{notes}</p>"
+            f"<b>{escape(self.law.name)}</b>, {len(self):,} draws: {escape(self.method)} "
+            f"(95% intervals){table}<p>{notes}</p>"
         )
 
 

@@ -9,6 +9,7 @@ their ends is reported as an uncertainty. It exists to show that, and shares no 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import jax
@@ -72,7 +73,7 @@ class EarlyStop:
 
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.5g}")
-        return f"{table}<p>{self.sentence}</p>"
+        return f"{table}<p>{escape(self.sentence)}</p>"
 
 
 def early_stop(

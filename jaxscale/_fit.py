@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import jax
@@ -156,9 +157,9 @@ class Fit:
             return str(self.frame().to_html(index=False))
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
         return (
-            f"<b>{self.law.name}</b>: {self.law.formula}<br>{self.n_runs} runs, "
-            f"{self.objective}, objective {float(self.value):.7g}{table}"
-            f"<p>{self.restarts}.<br>{self.verdict}</p>"
+            f"<b>{escape(self.law.name)}</b>: {escape(self.law.formula)}<br>{self.n_runs} runs, "
+            f"{escape(str(self.objective))}, objective {float(self.value):.7g}{table}"
+            f"<p>{escape(str(self.restarts))}.<br>{escape(str(self.verdict))}</p>"
         )
 
 

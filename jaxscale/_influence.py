@@ -1,6 +1,7 @@
 """influence(): how much each run moves the answer."""
 
 import dataclasses
+from html import escape
 from typing import Any
 
 import jax
@@ -117,7 +118,7 @@ class Influence:
 
     def _repr_html_(self) -> str:
         table = self.frame().head(_SHOWN).to_html(index=False, float_format=lambda x: f"{x:.4g}")
-        return f"<p>{' '.join(self.sentences)}</p>{table}"
+        return f"<p>{escape(' '.join(self.sentences))}</p>{table}"
 
 
 def influence(fit: Fit, quantities: Any = None) -> Influence:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 import jax
@@ -68,10 +69,10 @@ class Intervals:
 
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.5g}")
-        notes = "<br>".join(self.notes)
+        notes = "<br>".join(map(escape, self.notes))
         return (
-            f"<b>{self.fit.law.name}</b>: {self.level:.0%} intervals; ratio: width "
-            f"relative to {self.recommended}{table}<p>{notes}</p>"
+            f"<b>{escape(self.fit.law.name)}</b>: {self.level:.0%} intervals; ratio: width "
+            f"relative to {escape(self.recommended)}{table}<p>{notes}</p>"
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from html import escape
 from typing import Any, Literal
 
 import jax
@@ -129,9 +130,11 @@ class Laplace:
         return "\n".join([head, table, *self.sloppy, *self.draws.notes])
 
     def _repr_html_(self) -> str:
-        notes = "<br>".join([*self.sloppy, *self.draws.notes])
+        notes = "<br>".join(map(escape, [*self.sloppy, *self.draws.notes]))
         table = self.frame().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        return f"<b>{self.fit.law.name}</b>: {self.draws.method}{table}<p>{notes}</p>"
+        return (
+            f"<b>{escape(self.fit.law.name)}</b>: {escape(self.draws.method)}{table}<p>{notes}</p>"
+        )
 
 
 def laplace(

@@ -111,9 +111,10 @@ def checked_inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
         )
     values = jnp.broadcast_arrays(*(jnp.asarray(inputs[name], float) for name in law.inputs))
     for name, array in zip(law.inputs, values, strict=True):
-        if not is_traced(array) and not law.about(name).allows(array).all():
-            about = law.about(name)
-            raise DataError(f"{name} must {about.must}, got {np.asarray(array)}")
+        about = law.about(name)
+        if not is_traced(array) and not about.allows(array).all():
+            bad = np.ravel(array)[~np.ravel(about.allows(array))][0]
+            raise DataError(f"{name} must {about.must}, got {float(bad):g}")
     return dict(zip(law.inputs, values, strict=True))
 
 

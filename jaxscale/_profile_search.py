@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxscale._curvature import full
+from jaxscale._errors import IdentificationError
 from jaxscale._evaluate import Smoothing, normal_equations, value_function
 from jaxscale._fit import Fit
 from jaxscale._law import Law
@@ -57,6 +58,9 @@ class Search:
         # The estimate itself is a point of every profile.
         self.theta = [self.best[None] for _ in quantities]
         self.value = [np.array([float(fit.value)]) for _ in quantities]
+        for quantity, center in zip(quantities, self.center, strict=True):
+            if not np.isfinite(center):
+                raise IdentificationError(f"{quantity.label} has no finite value at the optimum")
         self.at = [self.center[i : i + 1] for i in range(len(quantities))]
 
     def deviance(self, value: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxscale._errors import LawError
+from jaxscale._errors import DataError, LawError
 from jaxscale._law import Law, physical_params
 from jaxscale._optimum import optimum
 from jaxscale._param import Param
@@ -120,12 +120,18 @@ def loss_at(**inputs: float) -> Quantity:
 
 def optimal_N(flop: float) -> Quantity:  # noqa: N802
     """Compute-optimal number of parameters under C = 6 N D at a budget in FLOPs."""
-    return OptimalSize("N", float(flop))
+    return OptimalSize("N", _budget(flop))
 
 
 def optimal_D(flop: float) -> Quantity:  # noqa: N802
     """Compute-optimal number of training tokens under C = 6 N D at a budget in FLOPs."""
-    return OptimalSize("D", float(flop))
+    return OptimalSize("D", _budget(flop))
+
+
+def _budget(flop: float) -> float:
+    if not 0 < float(flop) < np.inf:
+        raise DataError(f"the budget must be positive FLOPs, got {float(flop):g}")
+    return float(flop)
 
 
 def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
@@ -151,6 +157,10 @@ def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
             f"law {law.name!r} needs the inputs {', '.join(law.inputs)}; "
             f"got {', '.join(what.names) or 'none'}"
         )
+    if isinstance(what, LossAt):
+        for name, value in zip(what.names, what.values, strict=True):
+            if not law.about(name).allows(value).all():
+                raise DataError(f"{what.label}: {name} must {law.about(name).must}")
     if isinstance(what, OptimalSize):
         if set(law.inputs) != {"N", "D"}:
             raise LawError(f"law {law.name!r} is not one in N and D, so it has no optimal size")

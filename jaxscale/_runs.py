@@ -11,8 +11,14 @@ import numpy as np
 import pandas as pd
 
 from jaxscale._errors import DataError
-
-Duplicates = Literal["error", "keep", "drop"]
+from jaxscale._table import (
+    Duplicates,
+    check_columns,
+    check_duplicates,
+    column_codes,
+    column_numbers,
+    read_csv,
+)
 
 
 class Runs(eqx.Module):
@@ -102,17 +108,18 @@ class Runs(eqx.Module):
         try:
             table = nw.from_native(frame, eager_only=True)
         except (TypeError, nw.exceptions.NarwhalsError) as error:
-            raise DataError(f"{source}: this is not a usable table ({error})") from None
+            reason = " ".join(str(error).split())
+            raise DataError(f"{source}: this is not a usable table ({reason})") from None
         if not inputs:
             raise DataError(f"{source}: say which columns are the inputs, such as N='params'")
         wanted = {**inputs, "loss": loss}
         for optional, column in (("weight", weight), ("cluster", cluster)):
             if column is not None:
                 wanted[optional] = column
-        _check_columns(table, wanted, source)
-        keep = _check_duplicates(table, duplicates, source)
+        check_columns(table, wanted, source)
+        keep = check_duplicates(table, duplicates, source)
         numbers = {
-            name: _numbers(table[column], column, source)
+            name: column_numbers(table[column], column, source)
             for name, column in wanted.items()
             if name != "cluster"
         }
@@ -121,8 +128,7 @@ class Runs(eqx.Module):
             raise DataError(f"{source}: the weights in column {weight!r} must be 0 or more")
         codes = None
         if cluster is not None:
-            codes = np.unique(np.asarray(table[cluster].to_list(), dtype=str), return_inverse=True)
-            codes = codes[1][keep]
+            codes = column_codes(table[cluster], cluster, source)[keep]
         return cls(
             inputs={name: numbers[name][keep] for name in inputs},
             loss=numbers["loss"][keep],
@@ -171,7 +177,7 @@ class Runs(eqx.Module):
         return int(np.shape(self.loss)[-1])
 
     def __getitem__(self, name: str) -> "Runs":
-        """One data set of a stack, without its padding."""
+        """One data set of a stack, without its padding and runs of weight zero."""
         if self.sets is None or name not in self.sets:
             raise DataError(f"there is no data set {name!r}; there are {self.sets}")
         i = self.sets.index(name)
@@ -239,93 +245,3 @@ def drop_top(runs: Runs, k: int) -> Runs:
         raise DataError(f"cannot drop the {k} highest losses of {len(runs)} runs")
     order = np.argsort(np.asarray(runs.loss), kind="stable")
     return runs.take(np.sort(order[: len(runs) - k]))
-
-
-def read_csv(path: str | Path) -> pd.DataFrame:
-    """A CSV file (comma, semicolon or tab) as a frame.
-
-    Raises:
-        DataError: if it is missing, empty or not a table of text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    head = path.read_bytes()[:4096]
-    if not head.strip():
-        raise DataError(f"{path}: the file is empty; it needs a header line and one line per run")
-    try:
-        first = head.decode("utf-8-sig", errors="strict" if len(head) < 4096 else "ignore")
-        if "\0" in first:
-            raise UnicodeError
-        line = first.splitlines()[0]
-        separator = max(",;\t", key=line.count)
-        table = pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = f" ({str(error).strip()})" if "line" in str(error) else ""
-        raise DataError(
-            f"{path}: this is not a CSV file with a header line and one line per run{reason}"
-        ) from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells as labels
-        cells = table.shape[1] + table.index.nlevels
-        raise DataError(
-            f"{path}: the header names {table.shape[1]} columns but the rows have {cells} cells; "
-            "name every column, and remove a separator at the end of the lines"
-        )
-    return table.rename(columns=lambda name: str(name).strip())
-
-
-def _check_columns(table: Any, wanted: Mapping[str, str], source: str) -> None:
-    for name, column in wanted.items():
-        if column not in table.columns:
-            has = ", ".join(map(str, table.columns[:20]))
-            if len(table.columns) == 1:
-                has += " (only one: is the separator a comma, a semicolon or a tab?)"
-            raise DataError(
-                f"{source}: there is no column {column!r} for {name}; the columns are: {has}"
-            )
-    if len(table) == 0:
-        raise DataError(f"{source}: the table has a header but no rows")
-
-
-def _check_duplicates(table: Any, duplicates: Duplicates, source: str) -> np.ndarray:
-    if duplicates not in ("error", "keep", "drop"):
-        raise DataError(f"duplicates must be 'error', 'keep' or 'drop', not {duplicates!r}")
-    keep = np.ones(len(table), bool)
-    if duplicates == "keep" or not table.is_duplicated().any():
-        return keep
-    seen: dict[tuple[Any, ...], int] = {}
-    for i, cells in enumerate(table.iter_rows()):
-        row = tuple(str(cell) for cell in cells)  # NaN would differ from itself
-        before = seen.setdefault(row, i)
-        if before == i:
-            continue
-        if duplicates == "error":
-            raise DataError(
-                f"{source}: row {i + 1} repeats row {before + 1} in every column; "
-                "say duplicates='keep' if both were run, or 'drop' to count it once"
-            )
-        keep[i] = False
-    return keep
-
-
-def _numbers(series: Any, column: str, source: str) -> np.ndarray:
-    numbers = np.empty(len(series))
-    if series.dtype.is_numeric():
-        numbers[:] = series.to_numpy().astype(float)
-    else:
-        for i, value in enumerate(series.to_list()):
-            try:
-                numbers[i] = float("nan" if value is None else value)
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"{source}: row {i + 1} has {value!r} in column {column!r}, "
-                    "which is not a number"
-                ) from None
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if bad.size:
-        value = numbers[bad[0]]
-        raise DataError(
-            f"{source}: row {bad[0] + 1} has {'no value' if np.isnan(value) else value} in column "
-            f"{column!r}; correct the row or remove it"
-        )
-    return numbers

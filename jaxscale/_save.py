@@ -1,5 +1,10 @@
-"""Save and load fits and draws as JSON: readable, exact to the last digit, never pickle."""
+"""Save and load fits and draws as JSON: readable, exact to the last digit, never pickle.
 
+A file holds the hash of its own content, so that an edit is noticed. The hash is no signature: who
+means to deceive can compute it. So whatever is read is also checked, number by number.
+"""
+
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,6 +28,10 @@ from jaxscale._runs import Runs
 from jaxscale._verdict import Finding, Verdict
 
 _FORMAT = "jaxscale-fit-1"
+_HASH = "content_sha256"
+_MOST_RESTARTS = 10**8  # more than any fit has; a file that claims more would fill the memory
+# What a file that is not what it should be makes Python raise.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -33,21 +42,26 @@ def write_text(path: str | Path, text: str) -> None:
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file completely or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # before the name points to it, even if the power fails
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:  # about the file that was asked for, not the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def save(path: str | Path, fit: Fit | Draws) -> None:
-    """Write a fit of one data set, or draws around one, as JSON: with versions and a hash of the
-    data, not the data.
+    """Write a fit of one data set, or draws around one, as JSON: with versions, a hash of the data
+    (not the data) and a hash of the content, which `load` checks.
 
     Numbers are written so that reading them back gives the same bits (17 digits where needed).
 
@@ -94,7 +108,17 @@ def to_json(source: Fit | Draws) -> str:
     }
     if draws is not None:
         content["draws"] = _draws_content(draws)
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    content[_HASH] = _digest(content)
+    try:
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    except ValueError:
+        raise DataError("this fit has a number that is not finite; there is no use in it") from None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of all but itself, in whatever order or with whatever spaces it is written."""
+    held = {name: value for name, value in content.items() if name != _HASH}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def _draws_content(draws: Draws) -> dict[str, Any]:
@@ -124,26 +148,60 @@ def load(path: str | Path, *, runs: Runs | None = None, law: Law | None = None) 
         law: the law, if it is not in the catalogue.
 
     Raises:
-        JaxscaleError: if the file is not a saved fit.
+        JaxscaleError: if the file is not a saved fit, or was changed after it was written.
         DataError: if `runs` are not the ones that were fitted.
         LawError: if the law is neither in the catalogue nor given.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT:
-            raise JaxscaleError(f"{path}: written as {content['format']!r}, not {_FORMAT!r}")
-    except FileNotFoundError:
-        raise JaxscaleError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise JaxscaleError(f"{path}: this is not a fit saved by jaxscale") from None
+    content = _content(path)
     try:
         fit = _from_content(content, runs, law, path)
         return _draws_from(content["draws"], fit) if "draws" in content else fit
     except (DataError, LawError):
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise JaxscaleError(f"{path}: the saved fit is damaged ({error})") from None
+    except _DAMAGE as error:
+        raise JaxscaleError(f"{path}: the saved fit is damaged{_reason(error)}") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the file says, if it says it as jaxscale wrote it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        written = content["format"]
+        unchanged = written != _FORMAT or content[_HASH] == _digest(content)
+    except FileNotFoundError:
+        raise JaxscaleError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise JaxscaleError(f"{path}: this is a folder; name the fit.json in it") from None
+    except OSError as error:
+        raise JaxscaleError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except _DAMAGE:
+        raise JaxscaleError(f"{path}: this is not a fit saved by jaxscale") from None
+    if written != _FORMAT:
+        raise JaxscaleError(f"{path}: written as {_short(repr(written))}, not {_FORMAT!r}")
+    if not unchanged:
+        raise JaxscaleError(
+            f"{path}: was changed after jaxscale wrote it (the content does not match its hash); "
+            "fit again, or get the file as it was written"
+        )
+    return dict(content)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, unless only Python's own words say it."""
+    if isinstance(error, KeyError):
+        return f" (it lacks {_short(error)})"
+    return f" ({_short(error)})" if type(error) is ValueError else ""
+
+
+def _short(said: Any) -> str:
+    """A message in one line of readable length."""
+    text = " ".join(str(said).split())
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, path: Path) -> Fit:
@@ -153,72 +211,112 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
     chosen = laws.get(content["law"]) if law is None else law
     if chosen.name != content["law"]:
         raise LawError(f"{path}: holds a fit of {content['law']!r}, not of {chosen.name!r}")
-    _check_numbers(content, chosen)
-    fields = dict(content["objective"])
+    _check_names(content, chosen)
+    fields = {name: _field(value) for name, value in content["objective"].items()}
     objective = OBJECTIVES[fields.pop("name")](**fields)
-    basins = pd.DataFrame(content["restarts"]["basins"])
-    values = np.repeat(basins["objective"].to_numpy(float), basins["restarts"].to_numpy(int))
+    best = _number(content["value"])
     return Fit(
         law=chosen,
         objective=objective,
-        params={name: jnp.asarray(value, float) for name, value in content["params"].items()},
-        value=content["value"],
-        verdict=Verdict(tuple(Finding(**finding) for finding in content["verdict"])),
-        restarts=Restarts(
-            values,
-            np.zeros(len(values), int),
-            content["value"],
-            basins,
-            content["restarts"]["tolerance"],
-            content["restarts"]["floor"],
-        ),
+        params={
+            name: jnp.asarray(_number(value), float) for name, value in content["params"].items()
+        },
+        value=best,
+        verdict=Verdict(tuple(_finding(**finding) for finding in content["verdict"])),
+        restarts=_restarts(content["restarts"], best),
         runs=runs,
-        ranges={name: (low, high) for name, (low, high) in data["ranges"].items()},
-        n_runs=data["runs"],
-        digest=data["sha256"],
-        free=np.asarray(content["reference"]["free"]),
-        log_refs=content["reference"]["log_refs"],
-        rmse=content["rmse"],
+        ranges={
+            name: (_number(low), _number(high)) for name, (low, high) in data["ranges"].items()
+        },
+        n_runs=_count(data["runs"]),
+        digest=_text(data["sha256"]),
+        free=np.asarray([_number(x) for x in content["reference"]["free"]]),
+        log_refs={name: _number(x) for name, x in content["reference"]["log_refs"].items()},
+        rmse=_number(content["rmse"]),
+    )
+
+
+def _restarts(content: dict[str, Any], best: float) -> Restarts:
+    basins = pd.DataFrame(content["basins"])
+    counts = [_count(n) for n in basins["restarts"].tolist()]
+    if sum(counts) != content["n"] or sum(counts) > _MOST_RESTARTS:
+        raise ValueError("its optima do not add up to its restarts")
+    if not all(isinstance(x, str) for name in ("kind", "dead") for x in basins[name]):
+        raise ValueError("it does not name its optima")
+    values = np.repeat(basins["objective"].to_numpy(float), counts)
+    return Restarts(
+        values,
+        np.zeros(len(values), int),
+        best,
+        basins,
+        _number(content["tolerance"], 0),
+        _number(content["floor"], 0),
     )
 
 
 def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:
     params = {name: np.asarray(content["params"][name], float) for name in fit.law.names}
     columns = [*params.values(), np.asarray(content["scale"], float)]
-    if {x.ndim for x in columns} != {1} or len({x.shape for x in columns}) != 1:
+    value = None if content["value"] is None else np.asarray(content["value"], float)
+    of_draws = [*columns, *([] if value is None else [value])]
+    if {x.ndim for x in of_draws} != {1} or len({x.shape for x in of_draws}) != 1:
         raise ValueError("its draws differ in number")
     if len(columns[0]) < 2 or not np.isfinite(columns).all() or (columns[-1] < 0).any():
         raise ValueError("its draws are too few, not finite or of negative scale")
-    value, notes = content["value"], content["notes"]
-    doubt = content.get("doubt", "")  # older files have none
-    texts = [doubt, *notes]
-    if content["center"] not in ("fit", "median") or not all(isinstance(x, str) for x in texts):
+    if content["center"] not in ("fit", "median") or not isinstance(content["notes"], list):
         raise ValueError("it does not say what its draws are centered on, or has no notes")
     return Draws(
         fit=fit,
-        method=content["method"],
+        method=_text(content["method"]),
         params=params,
         scale=columns[-1],
         center=content["center"],
-        value=None if value is None else np.asarray(value, float),
-        failed=content["failed"],
-        notes=tuple([*notes] if isinstance(notes, list) else [notes]),
-        doubt=doubt,
+        value=value,
+        failed=_count(content["failed"]),
+        notes=tuple(_text(note) for note in content["notes"]),
+        doubt=_text(content["doubt"]),
     )
 
 
-def _check_numbers(content: dict[str, Any], law: Law) -> None:
-    """Names and finite numbers where later steps rely on them."""
+def _check_names(content: dict[str, Any], law: Law) -> None:
+    """The parameters and inputs of the law, each where later steps look for it."""
     if set(content["params"]) != set(law.names):
         raise ValueError(f"its parameters are not {', '.join(law.names)}")
     if len(content["reference"]["free"]) != len(law.names):
         raise ValueError("it lacks a coordinate")
-    ranges = content["data"]["ranges"]
-    if set(ranges) != set(law.inputs) or any(len(ends) != 2 for ends in ranges.values()):
+    if set(content["data"]["ranges"]) != set(law.inputs):
         raise ValueError(f"it lacks the range of an input ({', '.join(law.inputs)})")
-    numbers = [*content["params"].values(), *np.ravel(list(ranges.values())), content["value"]]
-    if not np.isfinite(np.asarray(numbers, float)).all():
-        raise ValueError("a number is not finite")
+    if set(content["reference"]["log_refs"]) != law.scaled & {*law.inputs, "loss"}:
+        raise ValueError("it lacks the reference of an input")
+
+
+def _number(value: Any, least: float = -np.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    if not least <= float(value) < np.inf:
+        raise ValueError(f"{value!r} is not finite or too low")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if not _number(value, 0).is_integer():
+        raise ValueError(f"{value!r} is not a count")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _field(value: Any) -> Any:
+    """A field of an objective: its name, or a number."""
+    return value if isinstance(value, str) else _number(value)
+
+
+def _finding(code: Any, sentence: Any) -> Finding:
+    return Finding(_text(code), _text(sentence))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

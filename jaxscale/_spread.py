@@ -1,6 +1,7 @@
 """What a multiverse found: a table of specifications, and how much each choice matters."""
 
 import dataclasses
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -140,7 +141,7 @@ class Multiverse:
 
     def _repr_html_(self) -> str:
         table = self.spreads().to_html(index=False, float_format=lambda x: f"{x:.6g}")
-        return f"<p>{'<br>'.join(self._sentences())}</p>{table}"
+        return f"<p>{'<br>'.join(map(escape, self._sentences()))}</p>{table}"
 
     def _sentences(self) -> list[str]:
         # What a law derives comes last; it is what people quote.

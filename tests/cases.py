@@ -6,10 +6,13 @@ A number is written as it was printed, as text, and compared to its last printed
 
 import dataclasses
 import decimal
+import hashlib
+import json
 import math
 import os
 import pathlib
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +37,17 @@ def agrees(value, printed: str, slack: float = 0.0) -> bool:
     return error <= half_unit(printed) * (1 + 1e-9) + slack * abs(float(printed))
 
 
+# Examples drawn by hypothesis.
+
+
+def examples(count: int):
+    """So many examples, the same every time, however long one takes."""
+    return hypothesis.settings(
+        max_examples=count, derandomize=True, deadline=None, database=None, print_blob=False,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )  # fmt: skip
+
+
 # Data.
 
 
@@ -44,6 +58,16 @@ def data_path(name: str) -> pathlib.Path:
     if not path.is_file():
         pytest.skip(f"{name} is not here; set JAXSCALE_DATA")
     return path
+
+
+def rewrite(path: pathlib.Path, change) -> None:
+    """Change the content of a saved fit and give it the hash of what it then says."""
+    content = json.loads(path.read_text())
+    change(content)
+    content.pop("content_sha256", None)
+    text = json.dumps(content, sort_keys=True)
+    content["content_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(content))
 
 
 def load_frame(file: str, keep: dict) -> pd.DataFrame:

@@ -479,3 +479,11 @@ def test_doubt_about_the_draws_is_said(normal_draws):
     draws = dataclasses.replace(normal_draws[0], doubt="The chains disagree.")
     found = audit(draws, claimed=HOFFMANN)
     assert found.sentences[-1] == "Mind the draws: The chains disagree."
+
+
+def test_draws_without_any_width_judge_nothing(simulated_fit):
+    """All draws alike give no interval, and no division by its width."""
+    params = {name: np.full(5, float(x)) for name, x in simulated_fit.params.items()}
+    draws = js.Draws(simulated_fit, "one point", params, np.ones(5))
+    found = js.audit(draws, claimed={"alpha": (0.3, 0.4), "level": 0.9})
+    assert "cannot be judged: the draws give no interval" in found.sentences[0]

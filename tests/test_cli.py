@@ -1,6 +1,8 @@
 """The command: its main path on real rows, and one sentence with exit code 2 for bad input."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -11,24 +13,6 @@ import pytest
 import xarray
 
 import jaxscale as js
-from jaxscale._cli import main
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in an empty folder; returns exit code, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["jaxscale", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -202,13 +186,25 @@ def test_files_that_are_no_table(run, tmp_path, content, said):
         (["fit", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["fit", "runs.csv", "--law", "chinchila"], "chinchilla"),
         (["fit", "runs.csv", "--x", "N"], "no input x"),
+        (["fit", "."], ".: is a folder; name a CSV file"),
         (["fit", "runs.csv", "--delta", "-1"], "delta"),
+        (["fit", "runs.csv", "--delta", "nan"], "delta"),
+        (["fit", "runs.csv", "--seed", "-1"], "--seed -1: give a whole number from 0"),
+        (["fit", "runs.csv", "--restarts", "9" * 20], "from 1 to 100,000,000"),
+        (["fit", "runs.csv", "--bootstrap", "9" * 20], "from 2 to 100,000,000"),
+        (["fit", "runs.csv", "--out", "/dev/null/x"], "/dev/null/x: cannot be written"),
+        (["laws", "nothing at all"], "'jaxscale laws' lists them"),
         (["fit", "runs.csv", "--drop-top", "60"], "60 highest losses"),
         (["fit", "runs.csv", "--restarts", "0"], "restarts"),
         (["fit", "runs.csv", "--duplicates", "maybe"], "duplicates"),
         (["fit", "runs.csv", "--out", "runs.csv"], "not a folder"),
         (["predict", "runs.csv", "--N", "1"], "not a fit"),
         (["predict", "nowhere.json", "--N", "1"], "no such file"),
+        (["predict", ".", "--N", "1"], ".: this is a folder"),
+        (["predict", "nowhere.json", "--N", "nan"], "'nan' is not a number"),
+        (["predict", "nowhere.json", "--N", "1e999"], "'1e999' is not a number"),
+        (["predict", "nowhere.json", "--N", "1", "--level", "2"], "between 0 and 1"),
+        (["allocate", "runs.csv", "--flop", "1e20", "--out", "."], "is a folder"),
         (["allocate", "nowhere.json", "--flop", "a lot"], "not a number"),
     ],
 )
@@ -225,6 +221,52 @@ def test_predict_names_missing_inputs(run, simulated_fit, tmp_path):
     code, _, err = run("predict", "fit.json", "--N", "1e9")
     assert code == 2
     assert "N, D" in err
+
+
+def test_ctrl_c_ends_without_a_traceback(run, table, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("jaxscale._fit.fit", interrupted)
+    assert run("fit", "runs.csv") == (130, "", "jaxscale: interrupted\n")
+    assert list(tmp_path.iterdir()) == [table[0]]
+    monkeypatch.setattr("jaxscale._cli.app", interrupted)
+    assert run("fit", "runs.csv") == (130, "", "jaxscale: interrupted\n")
+
+
+def test_too_little_memory_is_said(run, table, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("jaxscale._fit.fit", full)
+    code, out, err = run("fit", "runs.csv")
+    assert (code, out) == (2, "")
+    assert "fewer restarts" in err
+    assert err.count("\n") == 1
+
+
+def test_a_message_is_one_line_whatever_a_column_is_called(run, tmp_path):
+    (tmp_path / "runs.csv").write_text('"N\nm",\x1b[31mD,loss\n1,2,3\n', newline="")
+    code, out, err = run("fit", "runs.csv")
+    assert (code, out) == (2, "")
+    assert "the columns are: N\\nm, \\x1b[31mD, loss" in err
+    assert err.count("\n") == 1
+    code, _, err = run("fit", "\udcff.csv")  # a name that is no text
+    assert (code, err) == (2, "jaxscale: \\udcff.csv: there is no such file\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_letters(tmp_path, encoding):
+    path = tmp_path / "caf\u00e9\u2028.csv"
+    x = np.geomspace(1, 100, 12)
+    pd.DataFrame({"x": x, "loss": 3 * x**-0.3}).to_csv(path, index=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxscale", "fit", path, "--law", "power_law", "--restarts", "16"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"12 runs from" in done.stdout
 
 
 def test_entry_points():
@@ -319,14 +361,18 @@ def test_audit_on_the_chinchilla_rows(run):
     ("arguments", "sentence"),
     [
         (("fit", "--by", "N"), "clusters are for the bootstrap"),
-        (("fit", "--bootstrap", "-1"), "give a number of resamples"),
+        (("fit", "--bootstrap", "-1"), "give a whole number from 2"),
         (("fit", "--bootstrap", "100", "--level", "95"), "level must lie between 0 and 1"),
         (("intervals", "--quantity", "gamma"), "no quantity 'gamma'"),
         (("intervals", "--method", "magic"), "methods are"),
         (("intervals", "--flop", "many"), "is not a number"),
         (("audit",), "audit needs --claim"),
         (("audit", "--claim", "a=0.4"), "write NAME=LOW:HIGH"),
-        (("audit", "--claim", "a=0.5:0.4"), "0.5"),
+        (("audit", "--claim", "a=0.5:0.4"), "the lower end comes first"),
+        (("audit", "--claim", "a=nan:0.4"), "'nan' is not a number"),
+        (("audit", "--claim", "a=0.4:0.5", "--resamples", "0"), "whole number from 2"),
+        (("intervals", "--flop", "-1"), "the budget must be positive FLOPs, got -1"),
+        (("intervals", "--resamples", "-1"), "whole number from 2"),
         (("audit", "--published", "nobody"), "nobody"),
         (("audit", "--published", "A=x,B=1"), "is not a number"),
     ],
@@ -371,6 +417,8 @@ def test_posterior_main_path(run, table, tmp_path):
         (["--level", "90"], "level must lie between 0 and 1"),
         (["--scale-by", "width"], "scale_by must be an input"),
         (["--draws", "1"], "at least 2 chains"),
+        (["--draws", "-1"], "whole number from 1"),
+        (["--chains", "9" * 12], "whole number from 1 to 10,000"),
         (["--by", "model"], "no column 'model'"),
         (["--flop", "much"], "is not a number"),
     ],

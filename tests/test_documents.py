@@ -1,6 +1,7 @@
 """What a reader is told to type works: the README's Python and every notebook."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import cases
@@ -26,6 +27,23 @@ def test_readme_python_runs_as_printed(tmp_path, monkeypatch):
 
 def test_readme_has_two_setup_commands():
     assert len(re.findall(r"```sh\n", (ROOT / "README.md").read_text())) == 2
+
+
+def test_citation_is_of_this_version():
+    """The fields of a Citation File Format 1.2 that it must have, and those that can rot."""
+    text = (ROOT / "CITATION.cff").read_text()
+    fields = dict(re.findall(r"^([a-z-]+): ?(.*)$", text, re.MULTILINE))
+    assert fields["cff-version"] == "1.2.0"
+    assert fields["message"]
+    assert fields["title"].strip('"').startswith("jaxscale")
+    assert fields["type"] == "software"
+    assert fields["version"] == js.__version__
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert fields["license"] == about["project"]["license"]
+    keywords = re.findall(r"^  - (.*)$", text.split("keywords:")[1], re.MULTILINE)
+    assert keywords == about["project"]["keywords"]
+    assert "authors:\n  - name: The jaxscale developers\n" in text
+    assert "CITATION.cff" in about["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
 
 
 def _notebooks():

@@ -78,6 +78,12 @@ def test_numbers_that_the_law_or_the_objective_cannot_take_are_named_by_the_fit(
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
+        (b"\xef\xbb\xbf", "empty"),
+        (b"\xef\xbb\xbf \r\n\r\n", "empty"),
+        ("n,d,loss\n1,2,3\n".encode("utf-16"), "UTF-8"),
+        ("n,d,loss,caf\u00e9\n1,2,3,4\n".encode("latin-1"), "UTF-8"),
+        (b"n,d,loss\n" + b"1,2,3\n" * 2000 + b"1,2,\xff\n", "UTF-8"),
+        (b"n,d,loss\n" + b"1,2,3\n" * 2000 + b"1,2,\0\n", "not a CSV"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not a CSV"),
         (b"\xff\xfe\xfa binary \xc3\x28", "not a CSV"),
         (b"n,d,loss\n1,2,3\n1,2,3,4,5\n", "not a CSV"),
@@ -92,8 +98,8 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, said):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "nowhere.csv", tmp_path):
-        with pytest.raises(js.DataError, match="no such file"):
+    for path, said in ((tmp_path / "nowhere.csv", "no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(js.DataError, match=said):
             js.Runs.from_csv(path, **COLUMNS)
 
 
@@ -123,6 +129,38 @@ def test_weights_and_clusters():
         js.Runs.from_frame(frame.assign(w=[1.0, -1.0, 1.0]), weight="w", **COLUMNS)
 
 
+@pytest.mark.parametrize("kind", ["string", "Int64", "Float64", "int64[pyarrow]", object])
+def test_a_missing_cell_is_named_in_every_type_of_pandas(kind):
+    cells = pd.Series(["1", None, "2"] if kind == "string" else [1, None, 2], dtype=kind)
+    for column, changed in (("loss", {}), ("w", {"weight": "w"}), ("model", {"cluster": "model"})):
+        frame = GOOD.assign(**{column: cells})
+        with pytest.raises(js.DataError, match=f"row 2 has no value in column '{column}'"):
+            js.Runs.from_frame(frame, **COLUMNS, **changed)
+
+
+def test_columns_that_are_not_asked_for_may_hold_anything():
+    frame = GOOD.assign(notes=[["a"], {"b": 1}, None])
+    assert len(js.Runs.from_frame(frame, **COLUMNS)) == 3
+    frame = pd.concat([frame, frame.iloc[[0]]])
+    with pytest.raises(js.DataError, match="row 4 repeats row 1"):
+        js.Runs.from_frame(frame, **COLUMNS)
+
+
+def test_columns_of_one_name_are_refused_in_one_line():
+    frame = pd.DataFrame([[1, 2, 3, 4]], columns=["n", "n", "d", "loss"])
+    with pytest.raises(js.DataError, match="'n' 2 times") as error:
+        js.Runs.from_frame(frame, **COLUMNS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("convert", [lambda f: f, pl.from_pandas, pa.Table.from_pandas])
+def test_a_run_of_unknown_cluster_is_refused(convert):
+    """The runs without a label have nothing in common."""
+    frame = convert(GOOD.assign(model=["a", None, "a"]))
+    with pytest.raises(js.DataError, match="row 2 has no value in column 'model'"):
+        js.Runs.from_frame(frame, cluster="model", **COLUMNS)
+
+
 def test_columns_of_different_length_are_refused():
     with pytest.raises(js.DataError, match="length"):
         js.Runs.from_arrays(N=[1.0, 2.0], D=[1.0, 2.0, 3.0], loss=[1.0, 2.0])
@@ -149,6 +187,32 @@ def test_a_stack_pads_and_gives_its_members_back():
         stack["c"]
     with pytest.raises(js.DataError):
         js.Runs.stack({})
+
+
+def test_lines_before_the_header_may_be_empty(tmp_path):
+    """The header tells the separator, wherever it stands and however long it is."""
+    path = tmp_path / "runs.csv"
+    names = [f"column_{i}" for i in range(800)]
+    for before in ("", "\n", "\r\n \r\n"):
+        header, rest = ";".join(["n", "d", "loss", *names]), ";0" * 800
+        path.write_text(f"{before}{header}\n1;2;3{rest}\n4;5;6{rest}\n", newline="")
+        np.testing.assert_array_equal(js.Runs.from_csv(path, **COLUMNS).loss, [3, 6])
+
+
+@pytest.mark.parametrize("header", ["n,n,loss", "n, n ,loss", "loss;d;n;loss"])
+def test_a_name_that_is_there_twice_is_refused(tmp_path, header):
+    path = tmp_path / "runs.csv"
+    separator = ";" if ";" in header else ","
+    path.write_text(header + "\n" + separator.join("1234"[: header.count(separator) + 1]) + "\n")
+    with pytest.raises(js.DataError, match="twice; rename or remove"):
+        js.Runs.from_csv(path, **COLUMNS)
+
+
+def test_numbers_that_no_computer_holds_are_refused():
+    for huge in (10**400, -(10**400)):
+        with pytest.raises(js.DataError, match="row 2 has") as error:
+            js.Runs.from_frame(broken("n", huge), **COLUMNS)
+        assert len(str(error.value)) < 300
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import cases
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,7 +72,18 @@ def test_a_custom_law_must_be_given(simulated, key, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"format": "other"}', '{"format": "jaxscale-fit-1"}', "\x00"]
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        '{"format": "other"}',
+        '{"format": "jaxscale-fit-1"}',
+        "\x00",
+        "[" * 100_000,
+        "9" * 5000,
+        '{"format": "' + "x" * 5000 + '"}',
+    ],
 )
 def test_files_that_are_no_fit(tmp_path, content):
     path = tmp_path / "fit.json"
@@ -113,15 +125,54 @@ def test_a_stack_is_saved_one_by_one(simulated, key, tmp_path):
         lambda c: c.update(value="low"),
         lambda c: c["restarts"]["basins"][0].update(objective="low"),
         lambda c: c["objective"].update(name="Magic"),
+        lambda c: c["objective"].update(delta="small"),
+        lambda c: c["reference"].update(free=[1.0]),
+        lambda c: c["reference"]["log_refs"].pop("N"),
+        lambda c: c["restarts"].update(n=10),
+        lambda c: (
+            c["restarts"].update(n=10**12), c["restarts"]["basins"][0].update(restarts=10**12)
+        ),
+        lambda c: c["restarts"]["basins"][0].update(kind=None),
+        lambda c: c["data"].update(runs=1.5),
+        lambda c: c["data"]["ranges"].update(N=[1, 10**400]),
+        lambda c: c.update(rmse=True),
+        lambda c: c["verdict"].append({"code": "ok"}),
     ],
-)
-def test_damaged_fits_are_refused(simulated_fit, tmp_path, damage):
-    js.save(tmp_path / "fit.json", simulated_fit)
-    content = json.loads((tmp_path / "fit.json").read_text())
-    damage(content)
-    (tmp_path / "fit.json").write_text(json.dumps(content))
-    with pytest.raises(js.JaxscaleError, match="damaged"):
-        js.load(tmp_path / "fit.json")
+)  # fmt: skip
+def test_damaged_fits_are_refused_even_with_the_right_hash(simulated_fit, tmp_path, damage):
+    path = tmp_path / "fit.json"
+    js.save(path, simulated_fit)
+    cases.rewrite(path, damage)
+    with pytest.raises(js.JaxscaleError, match=r"damaged|not a fit") as error:
+        js.load(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_an_edited_file_is_refused_by_its_hash(simulated_fit, key, tmp_path):
+    path = tmp_path / "fit.json"
+    for saved in (simulated_fit, js.bootstrap(simulated_fit, n=20, key=key)):
+        js.save(path, saved)
+        text = path.read_text()
+        assert isinstance(js.load(path), type(saved))
+        for old, new in (
+            ('"value": ', '"value": 1'),
+            ('"alpha": 0.3', '"alpha": 0.4'),
+            ("this optimum", "that optimum") if "this optimum" in text else ('"n"', '"m"'),
+            ('"hit_share": 1.0', '"hit_share": 0.9'),
+        ):
+            assert old in text
+            path.write_text(text.replace(old, new, 1))
+            with pytest.raises(js.JaxscaleError, match="changed after jaxscale wrote it"):
+                js.load(path)
+        # Spaces and the order of entries are no part of the content.
+        content = json.loads(text)
+        path.write_text(json.dumps(dict(reversed(content.items()))))
+        assert isinstance(js.load(path), type(saved))
+        del content["content_sha256"]
+        path.write_text(json.dumps(content))
+        with pytest.raises(js.JaxscaleError, match="not a fit saved by jaxscale"):
+            js.load(path)
 
 
 def test_draws_come_back_to_the_last_bit(simulated, simulated_fit, key, tmp_path):
@@ -140,12 +191,21 @@ def test_draws_come_back_to_the_last_bit(simulated, simulated_fit, key, tmp_path
 
 def test_damaged_draws_are_refused(simulated_fit, key, tmp_path):
     path = tmp_path / "draws.json"
-    js.save(path, js.bootstrap(simulated_fit, n=20, key=key))
-    content = json.loads(path.read_text())
-    content["draws"]["params"]["E"].pop()
-    path.write_text(json.dumps(content))
-    with pytest.raises(js.JaxscaleError, match="damaged"):
-        js.load(path)
+    draws = js.bootstrap(simulated_fit, n=20, key=key)
+    for damage in (
+        lambda c: c["draws"]["params"]["E"].pop(),
+        lambda c: c["draws"]["value"].pop(),
+        lambda c: c["draws"].update(notes="a note"),
+        lambda c: c["draws"].update(failed=-1),
+        lambda c: c["draws"].update(method=None),
+        lambda c: c["draws"].update(center="mean"),
+        lambda c: c["draws"].pop("doubt"),
+        lambda c: c.update(draws=[]),
+    ):
+        js.save(path, draws)
+        cases.rewrite(path, damage)
+        with pytest.raises(js.JaxscaleError, match="damaged"):
+            js.load(path)
 
 
 def test_doubt_is_saved_and_a_noise_is_not_dropped(simulated_fit, key, tmp_path):
@@ -153,10 +213,6 @@ def test_doubt_is_saved_and_a_noise_is_not_dropped(simulated_fit, key, tmp_path)
     path = tmp_path / "draws.json"
     js.save(path, dataclasses.replace(draws, doubt="The chains disagree."))
     assert js.load(path).doubt == "The chains disagree."
-    content = json.loads(path.read_text())
-    del content["draws"]["doubt"]  # as written before there was any
-    path.write_text(json.dumps(content))
-    assert js.load(path).doubt == ""
     with pytest.raises(js.DataError, match=r'post\.save\("posterior\.nc"\)'):
         js.save(tmp_path / "other.json", dataclasses.replace(draws, noise=draws.run_noise))
     assert not (tmp_path / "other.json").exists()

@@ -1,11 +1,13 @@
-"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
+"""The command line: a verb for each job, from tables of runs to saved fits and their use."""
 
+import io
 import sys
 from typing import Annotated
 
 import typer
 
 from jaxscale._cli._common import in_session
+from jaxscale._cli._datasets import datasets
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
@@ -19,23 +21,32 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, laws, datasets, predict, allocate):
     app.command()(in_session(command))
 
 
 def main() -> None:
     """Run the command; a request that cannot be answered ends in one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except JaxscaleError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except MemoryError:
+        _fail("the memory does not suffice; ask for fewer restarts, resamples or runs")
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
 
 
-def _fail(message: str) -> None:
-    print(f"jaxscale: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def _fail(message: str, code: int = 2) -> None:
+    """End with a message in one line, whatever characters a file or a column has in its name."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(f"jaxscale: {shown}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,7 +1,9 @@
 """What the commands share: reading runs, printing tables, checking folders."""
 
 import functools
+import math
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +27,7 @@ out = Console(markup=False)
 
 # Column names tried, in order, when none is given on the command line.
 _ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
+_PAIRS = {"--input": "--input U=unique_tokens", "--option": "--option drop_top=5"}
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 RunsFile = Annotated[
@@ -61,9 +64,7 @@ Duplicates = Annotated[
 ]
 Delta = Annotated[float, typer.Option("--delta", help="Huber delta on log loss.")]
 RestartCount = Annotated[int, typer.Option("--restarts", help="Number of random starts.")]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**31 - 2, help="Seed of everything random.")
-]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random, 0 or more.")]
 By = Annotated[
     str | None,
     typer.Option(
@@ -90,8 +91,12 @@ def in_session(command: Callable[..., None]) -> Callable[..., None]:
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         _join_processes()
-        with use_mesh(all_devices()):
-            command(*arguments, **options)
+        try:
+            with use_mesh(all_devices()):
+                command(*arguments, **options)
+        except KeyboardInterrupt:
+            print("jaxscale: interrupted", file=sys.stderr)
+            raise typer.Exit(130) from None
 
     return run
 
@@ -120,15 +125,15 @@ def _count(variable: str) -> int | None:
     return int(text)
 
 
-def pairs(texts: "list[str] | None") -> dict[str, str]:
-    """``NAME=VALUE`` texts of ``--input`` by name."""
+def pairs(texts: "list[str] | None", option: str = "--input") -> dict[str, str]:
+    """``NAME=VALUE`` texts of an option by name."""
     found: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name.strip() and equals and value.strip()):
-            raise DataError(f"--input {text!r}: write NAME=VALUE, such as --input U=unique_tokens")
+            raise DataError(f"{option} {text!r}: write NAME=VALUE, such as {_PAIRS[option]}")
         if name.strip() in found:
-            raise DataError(f"--input: {name.strip()!r} is given twice")
+            raise DataError(f"{option}: {name.strip()!r} is given twice")
         found[name.strip()] = value.strip()
     return found
 
@@ -145,13 +150,22 @@ def numbers(text: str, option: str) -> list[float]:
         word = part.strip()
         factor = _SUFFIXES.get(word[-1:].upper(), 1.0)
         try:
-            values.append(float(word[:-1] if factor > 1 else word) * factor)
+            value = float(word[:-1] if factor > 1 else word) * factor
         except ValueError:
+            value = math.nan
+        values.append(value)
+        if not math.isfinite(value):
             raise DataError(
                 f"{option} {text!r}: {part.strip()!r} is not a number; write 70e9 or 70B, and "
                 "several with commas between"
-            ) from None
+            )
     return values
+
+
+def check_count(option: str, value: int, least: int = 1, most: int = 10**8) -> None:
+    """Refuse a count that no computer gets done before the work, not after."""
+    if not least <= value <= most:
+        raise DataError(f"{option} {value}: give a whole number from {least} to {most:,}")
 
 
 def print_table(frame: "pd.DataFrame", title: str, digits: int = 6) -> None:
@@ -205,8 +219,15 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: exists and is not a folder; choose another --out")
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise DataError(f"{folder}: cannot be written; choose another --out")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written before the work, not after."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it as --out")
+    check_folder(path.parent)
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], stale: Collection[str] = ()) -> None:
@@ -247,6 +268,8 @@ def fit_file(
     from jaxscale._objective import LogHuber
     from jaxscale._runs import drop_top as without_top
 
+    check_count("--restarts", restarts)
+    check_count("--seed", seed, 0, 2**31 - 2)
     chosen, objective = laws.get(law), LogHuber(delta)
     table, clusters = _read_runs(path, chosen, columns, duplicates, by)
     table = without_top(table, drop_top)
@@ -266,7 +289,8 @@ def _read_runs(
     by: str | None,
 ) -> "tuple[Runs, str | None]":
     from jaxscale import datasets
-    from jaxscale._runs import Runs, read_csv
+    from jaxscale._runs import Runs
+    from jaxscale._table import read_csv
 
     if path is None:
         frame, source = datasets.tiny_lm(), "the shipped runs"

@@ -49,8 +49,8 @@ def fit(
 
     common.check_folder(out)
     tails(level)
-    if bootstrap < 0:
-        raise DataError(f"--bootstrap {bootstrap}: give a number of resamples, or 0 for none")
+    if bootstrap:
+        common.check_count("--bootstrap", bootstrap, 2)
     if by is not None and not bootstrap:
         raise DataError("--by: clusters are for the bootstrap; add --bootstrap 4000")
     fitted, clusters = common.fit_file(

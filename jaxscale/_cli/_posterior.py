@@ -72,6 +72,9 @@ def posterior(
     tails(level)
     if likelihood not in _LIKELIHOODS:
         raise DataError(f"--likelihood must be {', '.join(_LIKELIHOODS)}; got {likelihood!r}")
+    for option, count in (("--draws", draws), ("--warmup", warmup)):
+        common.check_count(option, count, most=10**7)
+    common.check_count("--chains", chains, most=10**4)
     budgets = common.numbers(flop, "--flop") if flop else None
     fitted, clusters = common.fit_file(
         runs,

@@ -55,6 +55,7 @@ def intervals(
     from jaxscale._draws import tails
 
     tails(level)
+    common.check_count("--resamples", resamples, 2)
     chosen = _quantities(quantity, flop)
     _check_names(law, chosen or [])
     if out is not None:
@@ -144,7 +145,7 @@ def audit(
         str | None,
         typer.Option(
             help="A published fit: a name, or every parameter as printed, such as "
-            "A=406.4,B=410.7,E=1.69,alpha=0.34,beta=0.28"
+            "'A=406.4, B=410.7, E=1.69, alpha=0.34, beta=0.28'."
         ),
     ] = None,
     law: common.LawName = "chinchilla",
@@ -169,10 +170,12 @@ def audit(
     from jaxscale._draws import tails
 
     tails(claim_level)
+    common.check_count("--resamples", resamples, 2)
     if not claim and published is None:
         raise DataError("audit needs --claim a=0.454:0.455, or --published")
     claimed = _claims(claim or [])
     _check_names(law, list(claimed))
+    point = None if published is None else _point(published)
     fitted, clusters = common.fit_file(
         runs,
         law=law,
@@ -190,7 +193,6 @@ def audit(
     from jaxscale._bootstrap import bootstrap
 
     draws = bootstrap(fitted, n=resamples, by=clusters, key=jax.random.key(seed + 1))
-    point = None if published is None else _point(published)
     found = run_audit(draws, claimed={**claimed, "level": claim_level}, published=point)
     if claimed:
         columns = ["quantity", "claimed_low", "claimed_high", "low", "high", "ratio"]
@@ -204,20 +206,25 @@ def audit(
 def _claims(texts: list[str]) -> dict[str, Any]:
     claims: dict[str, Any] = {}
     for text in texts:
-        name, _, ends = text.partition("=")
-        low, colon, high = ends.partition(":")
+        name, _, interval = text.partition("=")
+        low, colon, high = interval.partition(":")
         if not (name and colon):
             raise DataError(f"--claim {text!r}: write NAME=LOW:HIGH, such as a=0.454:0.455")
         if name.strip() in (*claims, "level"):
             raise DataError(f"--claim {text!r}: {name.strip()!r} is claimed twice, or no quantity")
-        claims[name.strip()] = (*common.numbers(low, "--claim"), *common.numbers(high, "--claim"))
+        ends = (*common.numbers(low, "--claim"), *common.numbers(high, "--claim"))
+        if len(ends) != 2 or not ends[0] < ends[1]:
+            raise DataError(f"--claim {text!r}: the lower end comes first, then the higher")
+        claims[name.strip()] = ends
     return claims
 
 
 def _point(text: str) -> str | dict[str, str]:
     """The name of a published fit, or its parameters with their digits as printed."""
+    from jaxscale import published as book
+
     if "=" not in text:
-        return text
+        return book.get(text).name  # an unknown name is said before the fit, not after
     pairs = [part.partition("=") for part in text.split(",")]
     for name, _, value in pairs:
         common.numbers(value, f"--published {name}")

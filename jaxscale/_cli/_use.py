@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
 from jaxscale._cli._common import (
+    check_file,
     numbers,
     out,
     pairs,
@@ -15,6 +17,7 @@ from jaxscale._cli._common import (
     print_sizes,
     print_table,
 )
+from jaxscale._cli._describe import description
 
 if TYPE_CHECKING:
     from jaxscale._law import Law
@@ -52,12 +55,10 @@ def laws(
 
 
 def _show_law(law: "Law") -> None:
-    import inspect
-
     from jaxscale import published
 
     out.print(f"{law.name} ({law.family}; predicts the {law.predicts})\n")
-    out.print(inspect.getdoc(law.fn) or law.formula)
+    out.print(description(law.fn, out.width) or law.formula)
     out.print()
     for name in law.inputs:
         about = law.about(name)
@@ -71,8 +72,10 @@ def _show_law(law: "Law") -> None:
     found = published.table()
     found = found[found["law"] == law.name]
     if len(found):
-        out.print()
-        print_table(found[["name", "parameters"]], "Published parameters")
+        out.print("\nPublished parameters", style="bold")
+        for row in found.itertuples():
+            out.print(f"  {row.name}")
+            out.print(Padding(Text(str(row.parameters), style="dim"), (0, 0, 0, 4)))
 
 
 def predict(
@@ -92,9 +95,11 @@ def predict(
     """
     import numpy as np
 
+    from jaxscale._draws import tails
     from jaxscale._predict import predict as run_predict
     from jaxscale._save import load
 
+    tails(level)
     given = {"N": N, "D": D, "x": x}
     values = {k: numbers(text, f"--{k}") for k, text in given.items() if text is not None}
     values |= {k: numbers(text, f"--input {k}") for k, text in pairs(inputs).items()}
@@ -114,9 +119,13 @@ def allocate(
 ) -> None:
     """Compute-optimal parameters and tokens at given budgets (C = 6 N D) from a saved fit."""
     from jaxscale._allocate import allocate as run_allocate
+    from jaxscale._draws import tails
     from jaxscale._save import load, write_text
 
+    tails(level)
     budgets = numbers(flop, "--flop")
+    if out is not None:
+        check_file(out)
     frontier = run_allocate(load(fit_file), flop=budgets, level=level)
     if out is not None:
         write_text(out, frontier.frame().to_csv(index=False))

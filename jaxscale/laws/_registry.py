@@ -42,8 +42,9 @@ def get(name: str) -> Law:
     if prefix in _FACTORIES and count.isdecimal():
         made: Law = getattr(importlib.import_module(_FACTORIES[prefix]), prefix)(int(count))
         return made
-    close = difflib.get_close_matches(name, catalogue, n=3) or list(catalogue)
-    raise LawError(f"there is no law called {name!r}; did you mean {', '.join(close)}?")
+    close = difflib.get_close_matches(name, catalogue, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else "'jaxscale laws' lists them all"
+    raise LawError(f"there is no law called {name!r}; {hint}")
 
 
 def table() -> pd.DataFrame:
