@@ -1,4 +1,4 @@
-"""agree(): whether estimates of the compute-optimal frontier agree, and what could have been seen."""
+"""agree(): whether estimates of the compute-optimal frontier agree within their uncertainty."""
 
 import dataclasses
 import html
@@ -43,9 +43,11 @@ class Agreement:
 
     @property
     def verdict(self) -> Verdict:
-        """``"disagree"`` if any row does; ``"undecided"`` if one could hide a factor that matters."""
+        """``"disagree"`` if any row does, ``"undecided"`` if one could hide what matters."""
         found = set(self.table["verdict"])
-        return next((v for v in ("disagree", "undecided") if v in found), "agree")  # type: ignore[return-value]
+        if "disagree" in found:
+            return "disagree"
+        return "undecided" if "undecided" in found else "agree"
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from jaxscale._budgets import budget_groups, compute_of
 from jaxscale._clusters import cluster_codes
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, FitError
+from jaxscale._fit import Fit
 from jaxscale._isoflop_bias import bias_sentence
-from jaxscale._isoflop_noise import given_noise, measured_noise
+from jaxscale._isoflop_noise import given_noise, measured_noise, noise_of_fit
 from jaxscale._line import Line, weighted_line
 from jaxscale._resamples import Resamples, resampling_key
 from jaxscale._runs import Runs
@@ -32,6 +33,7 @@ from jaxscale._valley import (
 
 _LEAST_INSIDE = 0.5  # share of the resamples that must have a minimum inside the sizes
 _SCATTER = 0.05  # significance from which on the scatter of the minima widens the draws
+_MUCH_WORSE = 2.0  # than other budgets, in standard errors of their minima
 _SPACING = 1 / 3  # of the spacing of sizes: how well an interpolated minimum can be known at best
 
 
@@ -72,8 +74,11 @@ def isoflop(
             through every run, whose N* is the median over the draws.
         log: whether curves are drawn through log loss, or else through the loss.
         best: use the lowest loss of each size at a budget only, as after a sweep of learning rates.
-        noise: standard deviation of log loss between repeated runs, a number or one per run;
-            default: from the residuals, or for Akima from differences between neighbors.
+        noise: standard deviation of log loss between repeated runs, a number or one per run; or a
+            fit of the same runs, whose residuals are then drawn as ``bootstrap(fit,
+            kind="residual", key=key, n=n)`` draws them, so that `agree` compares both under the
+            same noise. Default: from the residuals of the curves, or for Akima from differences
+            between neighbors.
         kind: ``"residual"`` adds noise to the losses; ``"pairs"`` draws runs with replacement.
         by: for pairs, clusters of runs drawn as wholes, see `cluster_codes`.
         n: number of draws.
@@ -132,8 +137,8 @@ def isoflop(
     N, D = (np.asarray(runs.inputs[x], float) for x in ("N", "D"))
     approach = Approach(
         name="isoflop",
-        how=f"{CURVES[method]} of {'log loss' if log else 'loss'} over log N at {len(used)} budgets, "
-        f"{n:,} {'resamples of the runs' if kind == 'pairs' else 'draws of the noise'}",
+        how=f"{CURVES[method]} of {'log loss' if log else 'loss'} over log N at {len(used)} "
+        f"budgets, {n:,} {'resamples of the runs' if kind == 'pairs' else 'draws of the noise'}",
         points=table,
         a=float(lines.N.slope),
         b=float(lines.D.slope),
@@ -255,7 +260,9 @@ def _drawn(
         found = [v.minimum(weight=weight[:, v.rows]) for v in valleys]
         return found, "", named if common else None
     real = int((np.asarray(runs.weight) > 0).sum())
-    if noise is not None:
+    if isinstance(noise, Fit):
+        known = noise_of_fit(valleys, noise, runs)
+    elif noise is not None:
         known = given_noise(valleys, noise, len(runs))
     else:
         known = measured_noise(valleys, len(runs), real)
@@ -315,13 +322,20 @@ def _errors(valleys: Sequence[Valley], found: _Optima) -> np.ndarray:
     """Standard errors of log N* for the weights, shape (budgets,).
 
     Resamples without a minimum count against a budget. The minimum of an interpolant is not known
-    to better than a third of the spacing of sizes, however little noise there is.
+    to better than a third of the spacing of sizes, however little noise there is. The errors of
+    least-squares minima depend on the same noise as the minima themselves: weights that followed
+    them would prefer the lucky budgets, and make intervals of cubics too narrow (84% for 90%).
+    They are therefore those of a power of C, except where a budget is much worse.
     """
-    error = np.nanstd(found.draws, axis=1) / found.inside
     spacing = np.array([np.ptp(v.log_N) / (v.sizes - 1) for v in valleys])
-    akima = np.array([v.method not in DEGREES for v in valleys])
-    floor = np.where(akima, _SPACING * spacing / found.inside, 0.0)
-    return np.maximum(np.maximum(error, floor), 1e-9 * spacing)
+    error = np.maximum(np.nanstd(found.draws, axis=1), 1e-9 * spacing) / found.inside
+    if valleys[0].method not in DEGREES:
+        return np.maximum(error, _SPACING * spacing / found.inside)
+    if len(valleys) < 3:
+        return error
+    log_c = np.log([valley.flop for valley in valleys])
+    smooth = np.exp(weighted_line(log_c, np.log(error), 1.0)(log_c))
+    return np.where(error > _MUCH_WORSE * smooth, error, smooth)
 
 
 def _overdispersion(

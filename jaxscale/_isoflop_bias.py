@@ -32,7 +32,7 @@ class IsoflopBias:
 
     flop: np.ndarray
     N: np.ndarray
-    N_curve: np.ndarray  # noqa: N815
+    N_curve: np.ndarray
     exponent: float | None
     exponent_curve: float | None
     method: Method

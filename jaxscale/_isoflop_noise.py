@@ -8,8 +8,11 @@ import numpy as np
 import scipy.special
 
 from jaxscale._errors import DataError
+from jaxscale._fit import Fit
 from jaxscale._line import weighted_line
+from jaxscale._refit import residual_pool, single_fit
 from jaxscale._resamples import drawn_residuals
+from jaxscale._runs import Runs
 from jaxscale._valley import DEGREES, Valley, scaled
 
 _CLEAR = 2.0  # standard errors from which on the noise counts as changing with compute
@@ -23,28 +26,36 @@ class SeedNoise(NamedTuple):
 
     Attributes:
         scale: standard deviation at each budget, shape (budgets,), or at each point of each budget.
+        dof: degrees of freedom that it was estimated from; infinite if it is known.
         pool: standardized residuals in the order of the runs, or None for normal noise.
         complete: whether the pool has one residual for every run, in their order.
         sentence: where the numbers come from.
     """
 
     scale: Sequence[Any]
+    dof: float
     pool: np.ndarray | None
     complete: bool
     sentence: str
 
     def draw(self, valleys: Sequence[Valley], n: int, runs: int, key: jax.Array) -> list[Any]:
-        """Values with noise added to every point, one array (points, n) per budget."""
+        """Values with noise added to every point, one array (points, n) per budget.
+
+        Every draw has a scale of its own, as uncertain as the degrees of freedom leave it: that
+        makes Student intervals of normal ones.
+        """
+        # NumPy's stream needs no compilation for every number of runs and draws.
+        rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
+        known = np.isinf(self.dof)
+        unsure = 1.0 if known else np.sqrt(self.dof / rng.chisquare(self.dof, n))
         if self.pool is not None:
             noise = drawn_residuals(self.pool, n, runs, key)
             each = [noise[:, valley.rows].T for valley in valleys]
         else:
             points = [len(valley.y) for valley in valleys]
-            # NumPy's stream needs no compilation for every number of runs and draws.
-            rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
             each = np.split(rng.normal(size=(sum(points), n)), np.cumsum(points)[:-1])
         return [
-            valley.y[:, None] + np.reshape(scale, (-1, 1)) * z
+            valley.y[:, None] + np.reshape(scale, (-1, 1)) * z * unsure
             for valley, scale, z in zip(valleys, self.scale, each, strict=True)
         ]
 
@@ -64,7 +75,25 @@ def given_noise(valleys: Sequence[Valley], noise: Any, runs: int) -> SeedNoise:
     low, high = (f"{end:.2%}" for end in (each.min(), each.max()))
     words = f"{low} of the loss" if low == high else f"{low} to {high} of the loss"
     scales = [each[v.rows] / np.sqrt(v.repeats) * (1.0 if v.log else v.loss) for v in valleys]
-    return SeedNoise(scales, None, False, f"{words}, as given")
+    return SeedNoise(scales, np.inf, None, False, f"{words}, as given")
+
+
+def noise_of_fit(valleys: Sequence[Valley], fit: Fit, runs: Runs) -> SeedNoise:
+    """Residuals of a law fitted to the same runs, drawn as `bootstrap` draws them.
+
+    Raises:
+        DataError: if the fit is one of other runs, or averages or leaves out some of them.
+    """
+    if single_fit(fit).digest() != runs.digest():
+        raise DataError("noise= is a fit of other runs; fit the very table that isoflop is given")
+    if any((valley.repeats > 1).any() for valley in valleys):
+        raise DataError("noise=fit is that of single runs, but Akima averages repeats here")
+    moves = -residual_pool(fit)  # residuals are predicted minus observed
+    if fit.objective.log != valleys[0].log:
+        raise DataError("log= and the objective of the fit must both be of log loss, or neither")
+    scale = float(np.sqrt(np.mean(moves**2)))
+    words = f"residuals of the fitted {fit.law.name} law ({scale:.2%}), the same as its bootstrap's"
+    return SeedNoise([1.0] * len(valleys), np.inf, moves, True, words)
 
 
 def measured_noise(valleys: Sequence[Valley], runs: int, real: int) -> SeedNoise:
@@ -89,14 +118,15 @@ def measured_noise(valleys: Sequence[Valley], runs: int, real: int) -> SeedNoise
         words = words.replace("% of the loss", "%").replace("%", "% of a nat")
     sentence = f"{words}, from {dof.sum():.0f} degrees of freedom around the curves"
     if valleys[0].method not in DEGREES:
-        return SeedNoise(list(scale), None, False, sentence)
+        return SeedNoise(list(scale), dof.sum(), None, False, sentence)
     pool = np.full(runs, np.nan)
     for valley, (residuals, _, _), each in zip(valleys, found, scale, strict=True):
         pool[valley.rows] = residuals / max(each, np.finfo(float).tiny)
     kept = np.isfinite(pool)
     standard = pool[kept] - pool[kept].mean()
     size = np.sqrt(np.mean(standard**2)) or 1.0
-    return SeedNoise(list(scale), standard / size, int(kept.sum()) == real, sentence)
+    complete = int(kept.sum()) == real
+    return SeedNoise(list(scale), dof.sum(), standard / size, complete, sentence)
 
 
 def _residuals(valley: Valley) -> tuple[np.ndarray, float, int]:
