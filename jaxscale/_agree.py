@@ -51,32 +51,47 @@ class Agreement:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The verdict, one sentence per disagreement."""
-        if self.verdict == "disagree":
-            apart = self.table[self.table["verdict"] == "disagree"]
-            worst = apart.groupby(["first", "second"], sort=False)["distance"].idxmax()
-            return tuple(self._apart(self.table.loc[i]) for i in worst)
-        sizes = self.table[self.table["quantity"] == "N*"]
-        row = sizes.loc[sizes["detectable"].idxmax()]
-        slope = self.table.loc[self.table["quantity"] == "a", "detectable"].max()
-        seen = f"a factor {row.detectable:.3g} in N*({_flop(row.flop)})"
-        if self.verdict == "agree":
-            return (
-                f"{self._names()} agree within their uncertainty: differences from {seen} and "
-                f"{slope:.2g} in the exponent upwards would have been seen.",
+        """What is to be said of the pairs that disagree, that are undecided, and that agree."""
+        pairs = {"disagree": [], "undecided": [], "agree": []}  # type: dict[str, list[pd.DataFrame]]
+        for _, rows in self.table.groupby(["first", "second"], sort=False):
+            found = next(v for v in pairs if (rows["verdict"] == v).any())
+            pairs[found].append(rows)
+        said = [self._apart(rows.loc[rows["distance"].idxmax()]) for rows in pairs["disagree"]]
+        if pairs["undecided"]:
+            names, factor, _ = self._seen(pairs["undecided"])
+            said.append(
+                f"{names} cannot be told apart, which is no agreement: less than {factor} would "
+                "not have been seen."
             )
-        return (
-            f"{self._names()} cannot be told apart, but that is no agreement: a difference below "
-            f"{seen} ({row.first} and {row.second}) would not have been seen.",
-        )
+        if pairs["agree"]:
+            names, factor, slope = self._seen(pairs["agree"])
+            said.append(
+                f"{names} agree within their uncertainty: {factor} or {slope:.2g} in the exponent "
+                "would have been seen."
+            )
+        return tuple(said)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one text."""
+        return " ".join(self.sentences)
 
     def frame(self) -> pd.DataFrame:
         """One row per pair and quantity, see `table`."""
         return self.table.drop(columns="distance")
 
-    def _names(self) -> str:
-        names = [str(name) for name in _labels(self.approaches)]
-        return f"{', '.join(names[:-1])} and {names[-1]}"
+    def _seen(self, pairs: "list[pd.DataFrame]") -> tuple[str, str, float]:
+        """Names of some pairs, and the largest differences between them that stay unseen."""
+        rows = pd.concat(pairs)
+        sizes = rows[rows["quantity"] == "N*"]
+        worst = sizes.loc[sizes["detectable"].idxmax()]
+        slope = float(rows.loc[rows["quantity"] == "a", "detectable"].max())
+        if len(pairs) == len(self.table.groupby(["first", "second"])):
+            *first, last = _labels(self.approaches)
+            names = f"{', '.join(first)} and {last}"
+        else:
+            names = "; ".join(f"{p['first'].iloc[0]} and {p['second'].iloc[0]}" for p in pairs)
+        return names, f"a factor {worst.detectable:.3g} in N*({_flop(worst.flop)})", slope
 
     def _apart(self, row: Any) -> str:
         what = (

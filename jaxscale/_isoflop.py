@@ -268,7 +268,17 @@ def _drawn(
         known = measured_noise(valleys, len(runs), real)
     values = known.draw(valleys, n, len(runs), draw_key)
     found = [v.minimum(y) for v, y in zip(valleys, values, strict=True)]
+    if known.center is not None:
+        found = [_moved(v, m, y) for v, m, y in zip(valleys, found, known.center, strict=True)]
     return found, known.sentence, named if common and known.complete else None
+
+
+def _moved(valley: Valley, drawn: Minima, center: np.ndarray) -> Minima:
+    """Minima around that of the runs, from those around that of other values."""
+    own, other = valley.minimum(), valley.minimum(center[:, None])
+    if own.fault[0] or other.fault[0]:
+        return drawn
+    return Minima(drawn.at + own.at - other.at, drawn.value + own.value - other.value, drawn.fault)
 
 
 def _optima(valleys: Sequence[Valley], drawn: Sequence[Minima]) -> _Optima:

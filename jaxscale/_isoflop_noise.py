@@ -30,6 +30,7 @@ class SeedNoise(NamedTuple):
         pool: standardized residuals in the order of the runs, or None for normal noise.
         complete: whether the pool has one residual for every run, in their order.
         sentence: where the numbers come from.
+        center: values that noise is added to, one array per budget; None stands for the observed.
     """
 
     scale: Sequence[Any]
@@ -37,6 +38,7 @@ class SeedNoise(NamedTuple):
     pool: np.ndarray | None
     complete: bool
     sentence: str
+    center: Sequence[np.ndarray] | None = None
 
     def draw(self, valleys: Sequence[Valley], n: int, runs: int, key: jax.Array) -> list[Any]:
         """Values with noise added to every point, one array (points, n) per budget.
@@ -54,9 +56,10 @@ class SeedNoise(NamedTuple):
         else:
             points = [len(valley.y) for valley in valleys]
             each = np.split(rng.normal(size=(sum(points), n)), np.cumsum(points)[:-1])
+        base = [valley.y for valley in valleys] if self.center is None else self.center
         return [
-            valley.y[:, None] + np.reshape(scale, (-1, 1)) * z * unsure
-            for valley, scale, z in zip(valleys, self.scale, each, strict=True)
+            y[:, None] + np.reshape(scale, (-1, 1)) * z * unsure
+            for y, scale, z in zip(base, self.scale, each, strict=True)
         ]
 
 
@@ -93,7 +96,10 @@ def noise_of_fit(valleys: Sequence[Valley], fit: Fit, runs: Runs) -> SeedNoise:
         raise DataError("log= and the objective of the fit must both be of log loss, or neither")
     scale = float(np.sqrt(np.mean(moves**2)))
     words = f"residuals of the fitted {fit.law.name} law ({scale:.2%}), the same as its bootstrap's"
-    return SeedNoise([1.0] * len(valleys), np.inf, moves, True, words)
+    predicted = np.asarray(fit.predicted(), float)
+    law = np.log(predicted) if fit.objective.log else predicted
+    center = [law[valley.rows] for valley in valleys]
+    return SeedNoise([1.0] * len(valleys), np.inf, moves, True, words, center)
 
 
 def measured_noise(valleys: Sequence[Valley], runs: int, real: int) -> SeedNoise:

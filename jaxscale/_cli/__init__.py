@@ -1,10 +1,11 @@
-"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
+"""The command line of jaxscale: fits, their uncertainty, and what follows from them."""
 
 import sys
 from typing import Annotated
 
 import typer
 
+from jaxscale._cli._approaches import approaches
 from jaxscale._cli._common import in_session
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, approaches, laws, predict, allocate):
     app.command()(in_session(command))
 
 

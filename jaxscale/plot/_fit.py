@@ -76,7 +76,7 @@ def isoflop(source: Any, *, ax: "Axes | None" = None, budgets: Any = None) -> "A
     centers, group = _budgets(C, budgets)
     norm, shades = color_scale(np.concatenate([C, centers]))
     for i, (budget, lowest) in enumerate(zip(centers, _minima(fit, centers), strict=True)):
-        grid, color = _around(N[group == i] if (group == i).any() else N), shades(norm(budget))
+        grid, color = around(N[group == i] if (group == i).any() else N), shades(norm(budget))
         ax.plot(grid, _at_budget(fit, grid, budget), color=color, lw=1.6, zorder=2)
         if draws is not None:
             some = grid[:: len(grid) // _BAND_POINTS]
@@ -94,7 +94,7 @@ def isoflop(source: Any, *, ax: "Axes | None" = None, budgets: Any = None) -> "A
     ax.scatter(N, loss, c=C, norm=norm, cmap=shades, s=13, lw=0, alpha=0.85, zorder=3)
     name_axis(ax, "N")
     loss_axis(ax, loss)
-    _color_bar(ax, norm, shades, centers)
+    color_bar(ax, norm, shades, centers)
     ax.set_title("Loss at constant compute", size="medium")
     return ax
 
@@ -221,7 +221,7 @@ def summary(source: Any, *, title: str | None = None) -> "Figure":
 
 
 def _learning_curve(fit: Fit, x: np.ndarray, loss: np.ndarray, ax: "Axes") -> "Axes":
-    name, grid = fit.law.inputs[0], _around(x)
+    name, grid = fit.law.inputs[0], around(x)
     ax.plot(x, loss, ms=4, label="runs", **DOTS)
     ax.plot(grid, _over(fit, name, grid), color=ORANGE, lw=1.8, label="fit")
     floor = float(fit.params.get("E", 0.0))
@@ -266,14 +266,14 @@ def _at_budget(fit: Fit, N: Any, budget: float) -> Any:
     return predict(fit, N=N, D=budget / (6 * N)).mean
 
 
-def _around(x: np.ndarray) -> np.ndarray:
+def around(x: np.ndarray) -> np.ndarray:
     """A grid over the runs of one curve, and over at least half a decade."""
     low, high = np.log10(x.min()), np.log10(x.max())
     pad = max(0.04, 0.25 - (high - low) / 2)
     return np.logspace(low - pad, high + pad, 120)
 
 
-def _color_bar(ax: "Axes", norm: "Normalize", shades: "Colormap", budgets: np.ndarray) -> None:
+def color_bar(ax: "Axes", norm: "Normalize", shades: "Colormap", budgets: np.ndarray) -> None:
     """A color bar in FLOPs, with a stroke at the budget of each curve."""
     from matplotlib.cm import ScalarMappable
 
