@@ -12,7 +12,7 @@ DEGREES = {"parabola": 2, "cubic": 3}
 CURVES = {"parabola": "a parabola", "cubic": "a cubic", "akima": "Akima's interpolant"}
 LEAST_SIZES = {"parabola": 3, "cubic": 4, "akima": 3}
 # What can be wrong with a minimum.
-FINE, CONCAVE, BELOW, ABOVE = 0, 1, 2, 3
+FINE, CONCAVE, BELOW, ABOVE, TOO_FEW = 0, 1, 2, 3, 4
 _PER_GAP = 25  # points of an interpolated curve per size
 _SINGULAR = 1e-10
 
@@ -72,6 +72,9 @@ class Valley:
     def minimum(self, y: Any = None, weight: Any = None) -> Minima:
         """Minimum of the curve, or of those through other values and weights; see `minima`."""
         values = self.y[:, None] if y is None else y
+        if self.sizes < LEAST_SIZES[self.method]:
+            nothing = np.full(values.shape[1] if weight is None else len(weight), np.nan)
+            return Minima(nothing, nothing, np.full(len(nothing), TOO_FEW))
         return minima(self.log_N, values, self.method, self.weight if weight is None else weight)
 
     def curve(self, N: Any) -> np.ndarray:
