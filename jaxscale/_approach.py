@@ -57,7 +57,8 @@ class LawOptimum:
         draws = as_draws(self.source)
         fit = draws.fit if draws is not None else self.source
         assert isinstance(fit, Fit)
-        middle = tuple(float(np.mean(np.log(np.asarray(fit.ranges[x])))) for x in ("N", "D"))
+        seen = [float(np.mean(np.log(np.asarray(fit.ranges[name])))) for name in ("N", "D")]
+        middle = (seen[0], seen[1])
         flop = jnp.exp(jnp.asarray(log_c))
         N, D = (np.log(np.asarray(x)) for x in optimum(fit.law, middle, fit.params, flop))
         if draws is None:

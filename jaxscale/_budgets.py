@@ -13,6 +13,7 @@ from jaxscale.flops import six_nd
 # half an octave or more.
 _GAP, _TIGHT = 0.1, 0.2
 _LEAST_SIZES = 3
+_LEAST_SHARE = 0.5  # of the runs: neighbors in a continuum form groups by chance, too
 NO_BUDGET = -1
 
 
@@ -61,11 +62,11 @@ def budget_groups(
     for code in np.unique(codes[codes >= 0]):
         if len(np.unique(N[codes == code])) < _LEAST_SIZES:
             codes[codes == code] = NO_BUDGET
-    if len(np.unique(codes[codes >= 0])) < 2:
+    if len(np.unique(codes[codes >= 0])) < 2 or (codes >= 0).sum() < _LEAST_SHARE * real.sum():
         raise DataError(
-            f"{runs.source}: the runs do not form isoFLOP budgets (groups within 20% of each "
-            "other's compute, with three sizes or more); name the budgets with flop=[...] or "
-            "give their labels with budgets="
+            f"{runs.source}: the runs do not form isoFLOP budgets (most of them in groups within "
+            "20% of each other's compute, with three sizes or more); name the budgets with "
+            "flop=[...] or give their labels with budgets="
         )
     return _ordered(C, codes)
 
@@ -84,6 +85,11 @@ def tight_groups(C: np.ndarray, real: np.ndarray | None = None) -> np.ndarray:
         members = order[found == code]
         codes[members] = code if np.ptp(logs[members]) <= _TIGHT else NO_BUDGET
     return codes
+
+
+def geometric_mean(x: np.ndarray) -> float:
+    """exp(mean(log x)), and x itself without round-off where all are the same."""
+    return float(x[0] if (x == x[0]).all() else np.exp(np.log(x).mean()))
 
 
 def _nearest(
@@ -107,7 +113,7 @@ def _nearest(
 def _ordered(C: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Geometric means of the groups, and codes in their order."""
     present = np.unique(codes[codes >= 0])
-    means = np.array([np.exp(np.log(C[codes == code]).mean()) for code in present])
+    means = np.array([geometric_mean(C[codes == code]) for code in present])
     order = np.argsort(means)
     again = np.full(int(codes.max()) + 2, NO_BUDGET)
     again[present[order]] = np.arange(len(present))

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxscale._approach import Approach, PowerLaws, points_table, run_ranges
 from jaxscale._bootstrap import most_at_once, pairs_weights, resamples_name
-from jaxscale._budgets import compute_of, tight_groups
+from jaxscale._budgets import compute_of, geometric_mean, tight_groups
 from jaxscale._clusters import cluster_codes, cluster_name
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, FitError
@@ -150,7 +150,7 @@ def _single_runs(runs: Runs, C: np.ndarray) -> _Curves:
     rows = np.flatnonzero(real)
     rows = rows[np.argsort(np.asarray(runs.inputs["N"], float)[rows], kind="stable")]
     N, D = (np.asarray(runs.inputs[x], float)[rows] for x in ("N", "D"))
-    centers = np.array([np.log(C[groups == g]).mean() for g in names])
+    centers = np.array([np.log(geometric_mean(C[groups == g])) for g in names])
     here = groups[rows][:, None] == names
     return _Curves(
         log_C=centers,

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxscale._allocate import allocate
 from jaxscale._approach import Approach, LawOptimum, Sizes, points_table
-from jaxscale._budgets import tight_groups
+from jaxscale._budgets import geometric_mean, tight_groups
 from jaxscale._draws import as_draws
 from jaxscale._fit import Fit
 from jaxscale._line import weighted_line
@@ -85,7 +85,7 @@ def _budgets(fit: Fit) -> np.ndarray:
         groups = tight_groups(C)
         names = np.unique(groups)
         if names[0] >= 0 and 2 <= len(names) <= len(C) // 3:
-            return np.array([np.exp(np.log(C[groups == g]).mean()) for g in names])
+            return np.array([geometric_mean(C[groups == g]) for g in names])
     low, high = _extent(fit)
     return np.geomspace(low, high, _POINTS)
 

@@ -69,7 +69,8 @@ def isoflop_fits(approach: Approach, *, ax: "Axes | None" = None) -> "Axes":
     name_axis(ax, "N")
     loss_axis(ax, np.concatenate([valley.loss for valley in approach.valleys]))
     color_bar(ax, norm, shades, points.loc[points["used"], "flop"].to_numpy(float))
-    note = f"; {refused} budgets not used (crosses)" if refused else ""
+    plural = "s" if refused > 1 else ""
+    note = f"; {refused} budget{plural} not used (cross{'es' if plural else ''})" if refused else ""
     ax.set_title(f"isoFLOP minima: N* ~ C^{approach.a:.3f}{note}", size="medium")
     return ax
 
@@ -108,8 +109,8 @@ def agreement(
     for i, one in enumerate(made):
         color, line = COLORS[i % len(COLORS)], one.frontier(C, content)
         if "N" in line.bands:
-            ends = (np.asarray(end, float) for end in line.bands["N"])
-            ax.fill_between(C, *ends, color=color, alpha=0.16, lw=0)
+            below, above = (np.asarray(end, float) for end in line.bands["N"])
+            ax.fill_between(C, below, above, color=color, alpha=0.16, lw=0)
         label = f"{one.name}, a = {one.a:.3f}"
         ax.plot(C, line.N, color=color, lw=1.9, ls=_LINES[i % len(_LINES)], label=label, zorder=3)
         if one.name != "surface":
