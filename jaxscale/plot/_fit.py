@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxscale._allocate import allocate
+from jaxscale._budgets import tight_groups
 from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
@@ -241,12 +242,11 @@ def _over(fit: Fit, name: str, grid: np.ndarray) -> Any:
 
 def _budgets(C: np.ndarray, budgets: Any) -> tuple[np.ndarray, np.ndarray]:
     """Budgets, and the index of the nearest one for every run."""
-    ranked = np.sort(np.log(C))
-    groups = np.split(ranked, 1 + np.flatnonzero(np.diff(ranked) > 0.1))
-    tight = max(float(np.ptp(group)) for group in groups) < 0.2
+    ranked, codes = np.sort(np.log(C)), tight_groups(C)
+    groups = [np.log(C[codes == code]) for code in np.unique(codes)]
     if budgets is not None:
         centers = np.log(np.unique(np.asarray(budgets, float)))
-    elif tight and len(groups) <= len(C) // 3:
+    elif codes.min() >= 0 and len(groups) <= len(C) // 3:
         centers = np.array([np.median(group) for group in groups])
     else:
         edges = np.linspace(ranked[0], ranked[-1], int(np.clip(len(C) // 4, 1, _MOST_BUDGETS)) + 1)
