@@ -16,6 +16,7 @@ from jaxscale._resamples import common_rows
 
 Verdict = Literal["agree", "disagree", "undecided"]
 _LEAST_DRAWS = 50
+_POWER = 0.8416  # standard errors beyond a threshold: 80% of normal estimates lie above it
 _BEYOND = 10.0  # of the largest budget: where decisions are made
 
 
@@ -28,8 +29,8 @@ class Agreement:
         table: one row per pair and quantity: first, second, quantity (``"a"`` or ``"N*"``), flop
             (NaN for a), estimate (difference of a, first minus second, or ratio N* first / second),
             low and high (equal-tailed), low_all and high_all (which hold for all rows together),
-            detectable (the smallest difference, or factor, that low_all to high_all would have told
-            from none), paired (from common resamples) and verdict.
+            detectable (the difference, or factor, that low_all to high_all would tell from none in
+            four of five tables), paired (from common resamples) and verdict.
         level: probability content.
         tolerance: largest factor of N* that does not matter.
         notes: what to know before using it.
@@ -52,7 +53,7 @@ class Agreement:
     @property
     def sentences(self) -> tuple[str, ...]:
         """What is to be said of the pairs that disagree, that are undecided, and that agree."""
-        pairs = {"disagree": [], "undecided": [], "agree": []}  # type: dict[str, list[pd.DataFrame]]
+        pairs: dict[str, list[pd.DataFrame]] = {"disagree": [], "undecided": [], "agree": []}
         for _, rows in self.table.groupby(["first", "second"], sort=False):
             found = next(v for v in pairs if (rows["verdict"] == v).any())
             pairs[found].append(rows)
@@ -61,13 +62,13 @@ class Agreement:
             names, factor, _ = self._seen(pairs["undecided"])
             said.append(
                 f"{names} cannot be told apart, which is no agreement: less than {factor} would "
-                "not have been seen."
+                "easily have been missed."
             )
         if pairs["agree"]:
             names, factor, slope = self._seen(pairs["agree"])
             said.append(
                 f"{names} agree within their uncertainty: {factor} or {slope:.2g} in the exponent "
-                "would have been seen."
+                "would most likely have been seen."
             )
         return tuple(said)
 
@@ -80,7 +81,7 @@ class Agreement:
         """One row per pair and quantity, see `table`."""
         return self.table.drop(columns="distance")
 
-    def _seen(self, pairs: "list[pd.DataFrame]") -> tuple[str, str, float]:
+    def _seen(self, pairs: list[pd.DataFrame]) -> tuple[str, str, float]:
         """Names of some pairs, and the largest differences between them that stay unseen."""
         rows = pd.concat(pairs)
         sizes = rows[rows["quantity"] == "N*"]
@@ -120,7 +121,10 @@ def agree(
     The d_k are the differences of the exponent a and of log N*(C) of every pair. Their joint
     distribution comes from the draws: of the same resample where approaches were made from the
     same runs, kind of resampling, key and number of draws, and otherwise as if independent (for
-    the same runs, that makes intervals wider than need be). The quantile q is that of the largest
+    the same runs, that makes intervals wider than need be). The sharpest comparison of `isoflop`
+    and `surface` is under the same noise: ``isoflop(runs, noise=fit, key=key)`` beside
+    ``surface(bootstrap(fit, kind="residual", key=key))``; it sees differences of a percent, such
+    as the bias of a parabola, so look at their size, too. The quantile q is that of the largest
     |d_k| / se_k under the draws, so that approaches that agree are said to disagree in a share
     1 - level of all tables, however many pairs and budgets there are.
 
@@ -256,10 +260,9 @@ def _row(
 ) -> dict[str, Any]:
     """One row of the table; log N* is turned into a factor."""
     d, low, high, se, q = numbers
-    half = q * se
-    apart = abs(d) > half
-    to = (lambda x: float(x)) if flop is None else (lambda x: float(np.exp(x)))
-    unseen = flop is not None and to(half) > tolerance
+    half, clear = q * se, (q + _POWER) * se
+    to = float if flop is None else _factor_of
+    apart, unseen = abs(d) > half, flop is not None and to(clear) > tolerance
     return {
         "first": names[0],
         "second": names[1],
@@ -270,11 +273,15 @@ def _row(
         "high": to(high),
         "low_all": to(d - half),
         "high_all": to(d + half),
-        "detectable": to(half),
+        "detectable": to(clear),
         "paired": paired,
         "verdict": "disagree" if apart else "undecided" if unseen else "agree",
         "distance": abs(d) / half if half > 0 else np.inf,
     }
+
+
+def _factor_of(log_ratio: Any) -> float:
+    return float(np.exp(log_ratio))
 
 
 def _notes(
