@@ -8,7 +8,9 @@ from jaxscale import (
     published as published,
     scores as scores,
 )
+from jaxscale._agree import Agreement as Agreement, agree as agree
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
+from jaxscale._approach import Approach as Approach
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
@@ -19,8 +21,13 @@ from jaxscale._conformal import (
     conformal as conformal,
     extrapolation_residuals as extrapolation_residuals,
 )
+from jaxscale._correction_path import (
+    CorrectionPath as CorrectionPath,
+    correction_path as correction_path,
+)
 from jaxscale._draws import Draws as Draws
 from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
+from jaxscale._envelope import envelope as envelope
 from jaxscale._errors import (
     DataError as DataError,
     FitError as FitError,
@@ -33,6 +40,8 @@ from jaxscale._implicit import refit as refit
 from jaxscale._influence import Influence as Influence, influence as influence
 from jaxscale._interval_method import IntervalMethod as IntervalMethod
 from jaxscale._intervals import Intervals as Intervals, intervals as intervals
+from jaxscale._isoflop import isoflop as isoflop
+from jaxscale._isoflop_bias import IsoflopBias as IsoflopBias, isoflop_bias as isoflop_bias
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Input as Input, Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
@@ -77,6 +86,7 @@ from jaxscale._runs import Runs as Runs, drop_top as drop_top
 from jaxscale._save import load as load, save as save
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
+from jaxscale._surface import surface as surface
 from jaxscale._table import read_csv as read_csv
 from jaxscale._verdict import Finding as Finding, Verdict as Verdict
 

@@ -81,7 +81,7 @@ def allocate(
 
     Args:
         source: a fit of a law in N and D, for one data set, its `Draws`, or a result that has
-            ``draws``. A `Fit` alone carries no bands.
+            ``draws``. A `Fit` alone carries no bands. Or an `Approach`, whose `frontier` it is.
         flop: budget or budgets, in FLOPs.
         cost: ``cost(N, D)`` in FLOPs, increasing in D, such as `flops.six_nd` or a function of
             your own that knows the shape of a model of N parameters.
@@ -98,6 +98,8 @@ def allocate(
     Example:
         >>> allocate(fit, flop=[1e21, 1e23]).frame()
     """
+    if callable(getattr(source, "frontier", None)):
+        return _own_frontier(source, flop, cost, level, force)
     draws = as_draws(source)
     fit = source if draws is None else draws.fit
     _refuse_other_laws(fit)
@@ -116,6 +118,17 @@ def allocate(
         ranges=fit.ranges,
         notes=extrapolation_notes(fit, {"N": N, "D": D}),
     )
+
+
+def _own_frontier(
+    source: Any, flop: Any, cost: FlopFunction, level: float, force: bool
+) -> Frontier:
+    """The frontier of something that has one, such as an `Approach`."""
+    if cost is not six_nd:
+        raise DataError("an approach counts compute as its runs do; it takes no other cost")
+    found = source.frontier(flop, level=level, force=force)
+    assert isinstance(found, Frontier)
+    return found
 
 
 def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> Frontier:

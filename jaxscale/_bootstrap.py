@@ -28,6 +28,7 @@ from jaxscale._refit import (
     residual_pool,
     single_fit,
 )
+from jaxscale._resamples import Resamples, drawn_residuals, resampling_key
 from jaxscale._runs import Runs
 from jaxscale._starts import sobol
 
@@ -107,7 +108,18 @@ def bootstrap(
     method = f"{'cluster ' if by is not None else ''}{kind} bootstrap"
     if by is not None:
         method += f" by {by}" if isinstance(by, str) else " by the labels given"
-    return _collect(fit, runs, method, found, beaten, by is None)
+    name = resamples_name(runs, kind, job.codes, n, key)
+    return _collect(fit, runs, method, found, beaten, by is None, name)
+
+
+def most_at_once(runs: Runs) -> int:
+    """Resamples in one block."""
+    return max(1, min(_MOST_RESAMPLES, _MOST_CELLS // len(runs)))
+
+
+def resamples_name(runs: Runs, kind: str, codes: np.ndarray | None, n: int, key: jax.Array) -> str:
+    """Names the resamples of a table, for `Resamples`."""
+    return digest_of(runs.digest(), kind, codes, n, key)
 
 
 class _Job(NamedTuple):
@@ -125,7 +137,7 @@ class _Job(NamedTuple):
     def block(self, first: int, n: int, tick: Callable[[int], None]) -> Arrays:
         """Refits to one block of resamples, and how many a cold start improved."""
         block_key = jax.random.fold_in(self.key, first) if first else self.key
-        draw_key, start_key = jax.random.split(block_key)
+        draw_key, start_key = resampling_key(block_key)
         data = _resample(self.fit, self.kind, self.codes, n, draw_key)
         found = refit_sets(self.fit, weight=data.weight, loss=data.loss, tick=tick)
         found, beaten = _guarded(self.fit, data, found, self.guard, start_key)
@@ -136,7 +148,7 @@ def _all_blocks(
     job: _Job, n: int, checkpoint: str | Path | None, show_progress: bool | None
 ) -> tuple[Refits, int]:
     """All refits, and how many a cold start improved."""
-    most = max(1, min(_MOST_RESAMPLES, _MOST_CELLS // len(single_fit(job.fit))))
+    most = most_at_once(single_fit(job.fit))
     # The last block may be shorter, and gives other draws than a whole one: both ends name it.
     blocks = {
         f"{first}-{min(first + most, n)}": (first, min(most, n - first))
@@ -179,8 +191,7 @@ def _resample(fit: Fit, kind: Kind, codes: np.ndarray | None, n: int, key: jax.A
         raise DataError(f"a {kind} bootstrap ignores clusters; use kind='pairs' or 'wild' with by=")
     if kind == "residual":
         r = residual_pool(fit)
-        chosen = np.asarray(jax.random.randint(key, (n, len(runs)), 0, len(r)))
-        return _Resamples(loss=_losses(fit, r[chosen]))
+        return _Resamples(loss=_losses(fit, drawn_residuals(r, n, len(runs), key)))
     least = 0.5 * float(np.finfo(jax.dtypes.canonicalize_dtype(float)).eps)
     u = np.asarray(jax.random.uniform(key, (n, len(runs)), minval=least))
     scale = fit.noise_scale() * inflation(fit)
@@ -263,7 +274,9 @@ def _cold(
     return Refits(*merged), int(clearly.sum())
 
 
-def _collect(fit: Fit, runs: Runs, method: str, found: Refits, beaten: int, iid: bool) -> Draws:
+def _collect(
+    fit: Fit, runs: Runs, method: str, found: Refits, beaten: int, iid: bool, name: str
+) -> Draws:
     notes = []
     if beaten:
         notes.append(
@@ -295,6 +308,7 @@ def _collect(fit: Fit, runs: Runs, method: str, found: Refits, beaten: int, iid:
         value=found.value[good],
         failed=failed,
         notes=tuple(notes),
+        resamples=Resamples(name, np.flatnonzero(good)),
     )
 
 

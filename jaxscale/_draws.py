@@ -13,6 +13,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import Law
 from jaxscale._objective import Objective
 from jaxscale._quantity import Quantity, evaluate, resolve_all
+from jaxscale._resamples import Resamples
 from jaxscale._run_noise import ObjectiveNoise, RunNoise
 from jaxscale._runs import Runs
 from jaxscale._verdict import Verdict
@@ -36,6 +37,8 @@ class Draws:
             for the noise model of the objective with `scale`, see `run_noise`.
         doubt: why they must not drive a decision, in one sentence, such as a sampler that failed
             its checks; empty if nothing is known against them.
+        resamples: which resamples of the runs they come from, if any, so that other results of the
+            same resamples can be compared draw by draw.
     """
 
     fit: Fit
@@ -48,6 +51,7 @@ class Draws:
     notes: tuple[str, ...] = ()
     noise: RunNoise | None = None
     doubt: str = ""
+    resamples: Resamples | None = None
 
     def __post_init__(self) -> None:
         if self.fit.sets is not None:

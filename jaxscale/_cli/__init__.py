@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jaxscale._cli._approaches import approaches
 from jaxscale._cli._common import in_session
 from jaxscale._cli._datasets import datasets
 from jaxscale._cli._fit import fit
@@ -21,7 +22,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, datasets, predict, allocate):
+COMMANDS = (
+    fit,
+    intervals,
+    posterior,
+    audit,
+    approaches,
+    laws,
+    datasets,
+    predict,
+    allocate,
+)
+for command in COMMANDS:
     app.command()(in_session(command))
 
 

@@ -281,6 +281,13 @@ def fit_file(
     )
 
 
+def read_runs(
+    path: Path | None, law: "Law", columns: dict[str, str | None], duplicates: str
+) -> "Runs":
+    """The runs of a file, or those shipped."""
+    return _read_runs(path, law, columns, duplicates, None)[0]
+
+
 def _read_runs(
     path: Path | None,
     law: "Law",

@@ -4,6 +4,7 @@ Every function draws on the Axes ``ax`` (None: of a new figure), returns it and 
 Matplotlib is imported when the first picture is drawn, not before.
 """
 
+from jaxscale.plot._approaches import agreement as agreement, isoflop_fits as isoflop_fits
 from jaxscale.plot._choices import influence as influence, specification as specification
 from jaxscale.plot._fit import (
     isoflop as isoflop,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxscale._allocate import allocate
+from jaxscale._budgets import tight_groups
 from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
@@ -76,7 +77,7 @@ def isoflop(source: Any, *, ax: "Axes | None" = None, budgets: Any = None) -> "A
     centers, group = _budgets(C, budgets)
     norm, shades = color_scale(np.concatenate([C, centers]))
     for i, (budget, lowest) in enumerate(zip(centers, _minima(fit, centers), strict=True)):
-        grid, color = _around(N[group == i] if (group == i).any() else N), shades(norm(budget))
+        grid, color = around(N[group == i] if (group == i).any() else N), shades(norm(budget))
         ax.plot(grid, _at_budget(fit, grid, budget), color=color, lw=1.6, zorder=2)
         if draws is not None:
             some = grid[:: len(grid) // _BAND_POINTS]
@@ -94,7 +95,7 @@ def isoflop(source: Any, *, ax: "Axes | None" = None, budgets: Any = None) -> "A
     ax.scatter(N, loss, c=C, norm=norm, cmap=shades, s=13, lw=0, alpha=0.85, zorder=3)
     name_axis(ax, "N")
     loss_axis(ax, loss)
-    _color_bar(ax, norm, shades, centers)
+    color_bar(ax, norm, shades, centers)
     ax.set_title("Loss at constant compute", size="medium")
     return ax
 
@@ -221,7 +222,7 @@ def summary(source: Any, *, title: str | None = None) -> "Figure":
 
 
 def _learning_curve(fit: Fit, x: np.ndarray, loss: np.ndarray, ax: "Axes") -> "Axes":
-    name, grid = fit.law.inputs[0], _around(x)
+    name, grid = fit.law.inputs[0], around(x)
     ax.plot(x, loss, ms=4, label="runs", **DOTS)
     ax.plot(grid, _over(fit, name, grid), color=ORANGE, lw=1.8, label="fit")
     floor = float(fit.params.get("E", 0.0))
@@ -241,12 +242,11 @@ def _over(fit: Fit, name: str, grid: np.ndarray) -> Any:
 
 def _budgets(C: np.ndarray, budgets: Any) -> tuple[np.ndarray, np.ndarray]:
     """Budgets, and the index of the nearest one for every run."""
-    ranked = np.sort(np.log(C))
-    groups = np.split(ranked, 1 + np.flatnonzero(np.diff(ranked) > 0.1))
-    tight = max(float(np.ptp(group)) for group in groups) < 0.2
+    ranked, codes = np.sort(np.log(C)), tight_groups(C)
+    groups = [np.log(C[codes == code]) for code in np.unique(codes)]
     if budgets is not None:
         centers = np.log(np.unique(np.asarray(budgets, float)))
-    elif tight and len(groups) <= len(C) // 3:
+    elif codes.min() >= 0 and len(groups) <= len(C) // 3:
         centers = np.array([np.median(group) for group in groups])
     else:
         edges = np.linspace(ranked[0], ranked[-1], int(np.clip(len(C) // 4, 1, _MOST_BUDGETS)) + 1)
@@ -266,14 +266,14 @@ def _at_budget(fit: Fit, N: Any, budget: float) -> Any:
     return predict(fit, N=N, D=budget / (6 * N)).mean
 
 
-def _around(x: np.ndarray) -> np.ndarray:
+def around(x: np.ndarray) -> np.ndarray:
     """A grid over the runs of one curve, and over at least half a decade."""
     low, high = np.log10(x.min()), np.log10(x.max())
     pad = max(0.04, 0.25 - (high - low) / 2)
     return np.logspace(low - pad, high + pad, 120)
 
 
-def _color_bar(ax: "Axes", norm: "Normalize", shades: "Colormap", budgets: np.ndarray) -> None:
+def color_bar(ax: "Axes", norm: "Normalize", shades: "Colormap", budgets: np.ndarray) -> None:
     """A color bar in FLOPs, with a stroke at the budget of each curve."""
     from matplotlib.cm import ScalarMappable
 
