@@ -10,8 +10,14 @@ from jaxscale import (
 )
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._audit import Audit as Audit, audit as audit
+from jaxscale._belief import Guess as Guess
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
+from jaxscale._candidates import (
+    candidates as candidates,
+    isoflop_design as isoflop_design,
+    ray_design as ray_design,
+)
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
@@ -19,6 +25,7 @@ from jaxscale._conformal import (
     conformal as conformal,
     extrapolation_residuals as extrapolation_residuals,
 )
+from jaxscale._design_noise import DesignNoise as DesignNoise
 from jaxscale._draws import Draws as Draws
 from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
 from jaxscale._errors import (
@@ -56,6 +63,7 @@ from jaxscale._param import (
     real as real,
     unit as unit,
 )
+from jaxscale._plan import Plan as Plan, plan as plan
 from jaxscale._predict import Prediction as Prediction, predict as predict
 from jaxscale._profile import (
     Profile as Profile,
