@@ -35,6 +35,10 @@ from jaxscale._errors import (
     JaxscaleError as JaxscaleError,
     LawError as LawError,
 )
+from jaxscale._evaluate_designs import (
+    DesignStudy as DesignStudy,
+    evaluate_designs as evaluate_designs,
+)
 from jaxscale._fit import Fit as Fit, fit as fit
 from jaxscale._implicit import refit as refit
 from jaxscale._influence import Influence as Influence, influence as influence

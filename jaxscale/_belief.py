@@ -192,10 +192,19 @@ def belief_of(
         source = Guess(source.law, source.params)
     if isinstance(source, Guess):
         return _of_guess(source, inputs, noise, draws)
-    members = as_draws(source)
+    members = members_of(source)
     if members is None:
         return _of_fit(source, noise, cov, by)
     return _of_draws(members, inputs, noise, draws)
+
+
+def members_of(source: Any) -> Draws | None:
+    """The draws of a source, or None for one that has none.
+
+    Raises:
+        DataError: if it is nothing that a plan can start from.
+    """
+    return None if isinstance(source, Guess | Published) else as_draws(source)
 
 
 def law_of(source: Any) -> Law:
@@ -204,11 +213,8 @@ def law_of(source: Any) -> Law:
     Raises:
         DataError: if it has none.
     """
-    if isinstance(source, Guess | Published | Fit):
-        return source.law
-    members = as_draws(source)
-    assert members is not None
-    return members.law
+    members = members_of(source)
+    return source.law if members is None else members.law
 
 
 def _of_guess(

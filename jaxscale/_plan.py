@@ -11,11 +11,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from jaxscale import _design_search as search
-from jaxscale._belief import Belief, belief_of, law_of
+from jaxscale._belief import Belief, belief_of, law_of, members_of
 from jaxscale._candidates import read_candidates
 from jaxscale._design_noise import DesignNoise
 from jaxscale._design_search import Chosen, Prospect
-from jaxscale._draws import as_draws, tails
+from jaxscale._draws import tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._plan_notes import plan_notes
 from jaxscale._progress import progress
@@ -362,15 +362,10 @@ def _plan(
         source=source,
         level=level,
         notes=plan_notes(
-            belief, targets, prospects, as_members(source), se[0], lost=lost, budget=budget,
+            belief, targets, prospects, members_of(source), se[0], lost=lost, budget=budget,
             limits=f"seeds={seeds}, most={most}",
         ),
     )  # fmt: skip
-
-
-def as_members(source: Any) -> Any:
-    """The draws of a source that has some, or None."""
-    return as_draws(source) if hasattr(source, "draws") or hasattr(source, "scale") else None
 
 
 def _weights(prospect: Prospect, which: np.ndarray, times: np.ndarray) -> np.ndarray:
