@@ -217,9 +217,7 @@ def law_of(source: Any) -> Law:
     return source.law if members is None else members.law
 
 
-def _of_guess(
-    guess: Guess, inputs: Mapping[str, np.ndarray], noise: Any, draws: int
-) -> Belief:
+def _of_guess(guess: Guess, inputs: Mapping[str, np.ndarray], noise: Any, draws: int) -> Belief:
     if noise is None:
         raise DataError(
             "without runs the noise must be stated: noise=0.01 is a standard deviation of 1% of "
@@ -273,9 +271,7 @@ def _of_fit(fit: Fit, noise: Any, cov: str, by: Any) -> Belief:
     )
 
 
-def _of_draws(
-    draws: Draws, inputs: Mapping[str, np.ndarray], noise: Any, most: int
-) -> Belief:
+def _of_draws(draws: Draws, inputs: Mapping[str, np.ndarray], noise: Any, most: int) -> Belief:
     fit, law = draws.fit, draws.law
     params, _, lost = finite_draws(draws)
     reference = law.to_reference({k: jnp.asarray(x) for k, x in params.items()}, fit.log_refs)

@@ -12,10 +12,11 @@ import scipy.special
 
 from jaxscale._bands import finite_draws
 from jaxscale._clusters import equal_values, icc
-from jaxscale._curvature import dispersion, local
+from jaxscale._curvature import dispersion
 from jaxscale._draws import Draws
 from jaxscale._errors import DataError, FitError
 from jaxscale._fit import Fit
+from jaxscale._laplace import local_at
 from jaxscale._objective import Objective
 from jaxscale._refit import count_runs, fit_rows, single_fit
 from jaxscale._run_noise import RunNoise
@@ -145,11 +146,15 @@ def measured_noise(fit: Fit, kind: str) -> CellNoise:
         FitError: if the objective does not say how much a run tells.
     """
     rows, n, p = fit_rows(fit), count_runs(fit), len(fit.law.params)
-    near = local(fit.law, fit.objective, jnp.asarray(fit.free, rows.loss.dtype), rows)
+    theta = jnp.asarray(fit.free, rows.loss.dtype)
+    near = local_at(fit.law, fit.objective, theta, rows, None, None)
     weight = np.asarray(near.weight, float)
-    bend, slope = (float(np.average(np.asarray(x), weights=weight)) for x in (near.bend, near.slope**2))
+    bend = float(np.average(np.asarray(near.bend), weights=weight))
+    slope = float(np.average(np.asarray(near.slope) ** 2, weights=weight))
     if not bend > 0:
-        raise FitError(f"plan needs an objective of residuals, and {fit.objective} has no curvature")
+        raise FitError(
+            f"{fit.objective} has no curvature, so that it does not say how much a run tells"
+        )
     corrected = n / max(n - p, 1)
     if kind != "hessian":
         total = corrected * slope / bend**2
@@ -198,7 +203,7 @@ def drawn_noise(draws: Draws, inputs: dict[str, np.ndarray]) -> CellNoise:
     """
     params, noise, _ = finite_draws(draws)
     some = thinned(len(next(iter(params.values()))), _MEMBERS)
-    params = {name: jnp.asarray(x)[some] for name, x in params.items()}
+    params = {name: np.asarray(x)[some] for name, x in params.items()}
     noise = jax.tree.map(lambda x: x[some] if np.ndim(x) else x, noise)
     points = tuple(jnp.asarray(inputs[name], float) for name in draws.law.inputs)
     width = np.asarray(_half_widths(draws.law, noise, params, points))
@@ -224,14 +229,14 @@ def _half_widths(law: Any, noise: RunNoise, params: Any, points: Any) -> Any:
         predicted = jax.vmap(lambda p: law.fn(*point, **p))(params)
         inputs = dict(zip(law.inputs, point, strict=True))
         low, high = noise.bracket(ends[:, None], predicted, inputs)
-        reach = jnp.broadcast_to(low, (2, len(predicted))), jnp.broadcast_to(high, (2, len(predicted)))
 
         def halve(_: Any, reach: tuple[Any, Any]) -> tuple[Any, Any]:
             middle = 0.5 * (reach[0] + reach[1])
-            below = noise.cdf(middle[:, None], predicted, inputs).mean(axis=1) < ends
+            below = noise.cdf(middle[:, None], predicted, inputs)
+            below = jnp.nanmean(below, axis=1) < ends
             return jnp.where(below, middle, reach[0]), jnp.where(below, reach[1], middle)
 
-        begin = jnp.nanmin(reach[0], axis=1), jnp.nanmax(reach[1], axis=1)
+        begin = jnp.nanmin(low, axis=1), jnp.nanmax(high, axis=1)
         low, high = jax.lax.fori_loop(0, _HALVINGS, halve, begin)
         return 0.5 * jnp.diff(0.5 * (low + high))[0]
 

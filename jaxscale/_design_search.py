@@ -1,4 +1,4 @@
-"""Choose runs under a budget: what each candidate tells, greedy search, exchange, and a bound.
+"""Choose runs under a budget: what each candidate tells, greedy search and exchange.
 
 A run at candidate c adds ``w J_c J_c'`` to the information about the parameters, at every draw of
 them. Everything here knows candidates by number. Covariances are updated by rank-one steps; sums
@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 _GAIN = 1e-14  # of a criterion of order one
-_ROOM = 1e-12  # of the budget, for round-off
+ROOM = 1e-12  # of the budget, for round-off
 _BETTER = 1e-10
 _POWERS = (1.0, 0.5, 0.0)
 STEPS = 20  # of a search, at most
 _TRIED = 16
 _MOST_EXACT = 20_000
 _EXACT_CHUNK = 2_048
-_DESCENTS, _HALVINGS = 40, 40
 
 
 class Prospect(eqx.Module):
@@ -141,9 +140,7 @@ def _toward(prospect: Prospect, covariance: Any) -> Any:
     return jnp.linalg.solve(root, aims)
 
 
-def _mean_over_draws(
-    prospect: Prospect, covariance: Any, told: Callable[[Any, Any], Any]
-) -> Any:
+def mean_over_draws(prospect: Prospect, covariance: Any, told: Callable[[Any, Any], Any]) -> Any:
     """Mean over the draws of ``told(j' S j, sum (a j)^2)``, shape (candidates,)."""
     draws, p, candidates = prospect.jacobian.shape
 
@@ -166,17 +163,9 @@ def gains(prospect: Prospect, covariance: Any, information: Any) -> Any:
 
     def told(spread: Any, toward: Any) -> Any:
         moved = information / (1 + information * spread) * toward
-        return -0.5 * jnp.log1p(-jnp.minimum(moved, 1 - _ROOM)) if prospect.logs else moved
+        return -0.5 * jnp.log1p(-jnp.minimum(moved, 1 - ROOM)) if prospect.logs else moved
 
-    return _mean_over_draws(prospect, covariance, told)
-
-
-def _slopes(prospect: Prospect, covariance: Any, times: Any) -> Any:
-    """Derivative of the criterion by the times that each candidate is run, with a minus sign."""
-    total = prospect.before + times
-    by_times = prospect.run / (prospect.run + total * prospect.cell) ** 2
-    factor = 0.5 if prospect.logs else 1.0
-    return factor * by_times * _mean_over_draws(prospect, covariance, lambda _, toward: toward)
+    return mean_over_draws(prospect, covariance, told)
 
 
 def _fill(prospect: Prospect, covariance: Any, times: Any, power: Any, most: Any) -> Any:
@@ -187,7 +176,7 @@ def _fill(prospect: Prospect, covariance: Any, times: Any, power: Any, most: Any
 
     def step(carry: Any) -> Any:
         covariance, times, _ = carry
-        left = 1 + _ROOM - jnp.sum(times * prospect.cost)
+        left = 1 + ROOM - jnp.sum(times * prospect.cost)
         allowed = (times < prospect.limit) & (prospect.cost <= left) & (jnp.sum(times) < most)
         told = prospect.information(times + 1) - prospect.information(times)
         gain = jnp.where(allowed, gains(prospect, covariance, told), -jnp.inf)
@@ -229,7 +218,7 @@ def _with(prospect: Prospect, times: Any, j: Any, most: Any, slots: int) -> tupl
     more = times.at[j].add(1)
 
     def full(times: Any) -> Any:
-        over = jnp.sum(times * prospect.cost) > 1 + _ROOM
+        over = jnp.sum(times * prospect.cost) > 1 + ROOM
         return over | (jnp.sum(times) > most)
 
     def drop(times: Any) -> Any:
@@ -249,19 +238,19 @@ def _with(prospect: Prospect, times: Any, j: Any, most: Any, slots: int) -> tupl
 @functools.partial(jax.jit, static_argnames="slots")
 def _next_gains(prospect: Prospect, times: Any, slots: int) -> Any:
     told = prospect.information(times + 1) - prospect.information(times)
-    open_ = (times < prospect.limit) & (prospect.cost <= 1 + _ROOM)
+    open_ = (times < prospect.limit) & (prospect.cost <= 1 + ROOM)
     gain = gains(prospect, covariances(prospect, times, slots), told)
     return jnp.where(open_, gain, -jnp.inf)
 
 
-def first_gains(prospect: Prospect) -> np.ndarray:
+def first_gains(prospect: Prospect, most: int) -> np.ndarray:
     """By how much the criterion falls if one candidate alone is run once, (candidates,)."""
-    return np.asarray(_next_gains(prospect, _none(prospect), 1))
+    return np.asarray(_next_gains(prospect, _none(prospect), slots_of(prospect, most)))
 
 
 def greedy(prospect: Prospect, most: int) -> Chosen:
     """Runs of highest gain per cost, one after the other, as long as they can be afforded."""
-    times, value = filled(prospect, _none(prospect), 1.0, most, _slots(prospect, most))
+    times, value = filled(prospect, _none(prospect), 1.0, most, slots_of(prospect, most))
     return Chosen(np.asarray(times), float(value))
 
 
@@ -271,7 +260,7 @@ def exchange(prospect: Prospect, most: int, tick: Callable[[int], None] = lambda
     The greedy choices go by gain per cost, by gain, and half way. An exchange takes a run away and
     refills, or adds one of the most telling candidates and takes away what tells least per cost.
     """
-    slots = _slots(prospect, most)
+    slots = slots_of(prospect, most)
     begun = [filled(prospect, _none(prospect), power, most, slots) for power in _POWERS]
     best, value = min(begun, key=lambda found: float(found[1]))
     value = float(value)
@@ -305,17 +294,17 @@ def countable(prospect: Prospect) -> bool:
 
 
 def _highest(prospect: Prospect) -> np.ndarray:
-    affordable = np.floor((1 + _ROOM) / np.asarray(prospect.cost))
+    affordable = np.floor((1 + ROOM) / np.asarray(prospect.cost))
     return np.minimum(np.asarray(prospect.limit), affordable).astype(int)
 
 
 def exact(prospect: Prospect, most: int) -> Chosen:
     """The best of all choices, one by one."""
     highest, cost = _highest(prospect), np.asarray(prospect.cost)
-    every = np.indices(highest + 1).reshape(len(highest), -1).T
-    every = every[(every @ cost <= 1 + _ROOM) & (every.sum(axis=1) <= most)]
+    every = np.indices(tuple(int(x) + 1 for x in highest)).reshape(len(highest), -1).T
+    every = every[(every @ cost <= 1 + ROOM) & (every.sum(axis=1) <= most)]
     size = min(_EXACT_CHUNK, len(every))
-    slots = _slots(prospect, most)
+    slots = slots_of(prospect, most)
     best = Chosen(every[0], np.inf)
     for first in range(0, len(every), size):
         part = every[first : first + size]
@@ -337,68 +326,9 @@ def _none(prospect: Prospect) -> Any:
     return jnp.zeros(len(prospect.cost), int)
 
 
-def _slots(prospect: Prospect, most: int) -> int:
+def slots_of(prospect: Prospect, most: int) -> int:
+    """How many candidates can be run at all: the compiled size of what is chosen."""
     return min(len(prospect.cost), most)
-
-
-@jax.jit
-def lower_bound(prospect: Prospect, times: Any, most: Any) -> Any:
-    """A value of the criterion that no choice within budget and limits can be below.
-
-    The criterion is convex in the times, taken as real numbers. So a tangent at any times bounds it
-    from below, and the least value of a tangent is that of a fractional knapsack. The tangents are
-    those along a conditional-gradient descent from `times`.
-
-    Source: Kiefer & Wolfowitz 1960, Canadian Journal of Mathematics 12, 363-366, for the tangents
-    of design criteria; Frank & Wolfe 1956.
-    """
-    inverse = jnp.linalg.inv(prospect.prior)
-    base = prospect.information(jnp.zeros_like(prospect.cost))
-
-    def covariance_at(times: Any) -> Any:
-        told = prospect.information(times) - base
-
-        def one(_: None, J: Any) -> tuple[None, Any]:
-            total = jnp.matmul(told * J, J.T, precision="highest") + inverse
-            return None, jnp.linalg.inv(total)
-
-        return jax.lax.scan(one, None, prospect.jacobian)[1]
-
-    def step(times: Any, k: Any) -> tuple[Any, Any]:
-        covariance = covariance_at(times)
-        slope = _slopes(prospect, covariance, times)
-        corner, highest = _knapsack(prospect, slope, most)
-        bound = criterion(prospect, covariance) + jnp.sum(slope * times) - highest
-        return times + 2 / (k + _DESCENTS / 3) * (corner - times), bound
-
-    times = jnp.asarray(times, prospect.cost.dtype)
-    return jnp.nanmax(jax.lax.scan(step, times, jnp.arange(_DESCENTS))[1])
-
-
-def _knapsack(prospect: Prospect, slope: Any, most: Any) -> tuple[Any, Any]:
-    """Real times within budget and limits of about the greatest total slope, and a bound on it.
-
-    The number of runs has a price: whatever the price, the most that times can be worth at it, plus
-    the price of all runs allowed, is a bound. Bisection finds the price at which they use them up.
-    """
-
-    def priced(price: Any) -> tuple[Any, Any]:
-        worth = jnp.maximum(slope - price, 0.0)
-        order = jnp.argsort(-worth / prospect.cost)
-        whole = jnp.where(worth > 0, prospect.limit * prospect.cost, 0.0)[order]
-        left = jnp.clip(1 + _ROOM - (jnp.cumsum(whole) - whole), 0.0, whole)
-        corner = jnp.zeros_like(slope).at[order].set(left / prospect.cost[order])
-        return corner, price * most + jnp.sum(worth * corner)
-
-    def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
-        middle = 0.5 * (ends[0] + ends[1])
-        many = jnp.sum(priced(middle)[0]) > most
-        return jnp.where(many, middle, ends[0]), jnp.where(many, ends[1], middle)
-
-    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros(()), slope.max()))
-    free, cheap, dear = priced(jnp.zeros(())), priced(low), priced(high)
-    corner = jnp.where(jnp.sum(free[0]) > most, dear[0], free[0])
-    return corner, jnp.minimum(free[1], jnp.minimum(cheap[1], dear[1]))
 
 
 @jax.jit
@@ -406,8 +336,8 @@ def path(prospect: Prospect, times: Any, aims: Any) -> tuple[Any, Any]:
     """The chosen candidates in order of gain per cost, and the variance of targets after each.
 
     Args:
-        prospect: the chosen candidates alone.
-        times: how often each is run.
+        prospect: the chosen candidates, and perhaps others.
+        times: how often each is run; those of 0 come last.
         aims: derivative of the targets to report, shape (draws, targets, p).
 
     Returns:
@@ -421,13 +351,12 @@ def path(prospect: Prospect, times: Any, aims: Any) -> tuple[Any, Any]:
 
     def step(carry: Any, _: Any) -> tuple[Any, Any]:
         covariance, left = carry
-        gain = gains(prospect, covariance, told) / (times * prospect.cost)
+        gain = gains(prospect, covariance, told) / (jnp.maximum(times, 1) * prospect.cost)
         best = jnp.argmax(jnp.where(left, gain, -jnp.inf))
-        covariance = rank_one(covariance, prospect.jacobian[:, :, best], told[best])
+        information = jnp.where(left[best], told[best], 0.0)
+        covariance = rank_one(covariance, prospect.jacobian[:, :, best], information)
         return (covariance, left.at[best].set(False)), (best, variance(covariance))
 
     start = _before(prospect)
-    _, (order, after) = jax.lax.scan(
-        step, (start, times > 0), None, length=len(prospect.cost)
-    )
+    _, (order, after) = jax.lax.scan(step, (start, times > 0), None, length=len(prospect.cost))
     return order, jnp.concatenate([variance(start)[None], after])

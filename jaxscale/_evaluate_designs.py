@@ -173,7 +173,10 @@ def _read(law: Any, design: Any) -> _Design:
     inputs, cost = read_candidates(law, table)
     times = np.ones(len(cost), int)
     if "times" in table.columns:
-        times = np.asarray(table["times"], int)
+        given = np.asarray(table["times"], float)
+        if not ((given >= 1) & (given == given.round())).all():
+            raise DataError("the times that a run is trained must be whole numbers from 1")
+        times = given.astype(int)
     return _Design({k: np.repeat(x, times) for k, x in inputs.items()}, float(cost @ times))
 
 

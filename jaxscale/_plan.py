@@ -13,6 +13,7 @@ from scipy.stats import norm
 from jaxscale import _design_search as search
 from jaxscale._belief import Belief, belief_of, law_of, members_of
 from jaxscale._candidates import read_candidates
+from jaxscale._design_bound import lower_bound
 from jaxscale._design_noise import DesignNoise
 from jaxscale._design_search import Chosen, Prospect
 from jaxscale._draws import tails
@@ -114,9 +115,7 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        said, notes = (
-            "<br>".join(map(html.escape, x)) for x in (self.sentences, self.notes)
-        )
+        said, notes = ("<br>".join(map(html.escape, x)) for x in (self.sentences, self.notes))
         tables = (
             x.to_html(index=False, float_format="{:.4g}".format)
             for x in (self.runs, self.uncertainty)
@@ -227,21 +226,20 @@ def _affordable(cost: np.ndarray, budget: float) -> np.ndarray:
     return np.asarray(affordable)
 
 
-def _usable(
-    belief: Belief, targets: tuple[Quantity, ...]
-) -> tuple[Belief, np.ndarray, np.ndarray]:
+def _usable(belief: Belief, targets: tuple[Quantity, ...]) -> tuple[Belief, np.ndarray, np.ndarray]:
     """Without the draws at which a target has no derivative."""
     value, aims = belief.aims(targets)
     good = np.isfinite(aims).all(axis=(1, 2))
     if not np.isfinite(value).all() or 2 * good.sum() < len(good):
         bad = [q.label for q, v in zip(targets, value, strict=True) if not np.isfinite(v)]
         raise LawError(
-            f"{', '.join(bad) or 'a target'} has no value at {'these parameters' if bad else 'most draws'}"
-            ", so that nothing can be planned for it"
+            f"{', '.join(bad) or 'a target'} has no value at "
+            f"{'these parameters' if bad else 'most draws'}, so that nothing can be planned for it"
         )
     notes = belief.notes
     if not good.all():
-        notes += (f"At {(~good).mean():.0%} of the draws a target has no value; they were left out.",)
+        lost = f"{(~good).mean():.0%} of the draws"
+        notes += (f"At {lost} a target has no value; they were left out.",)
     return dataclasses.replace(belief, theta=belief.theta[good], notes=notes), value, aims[good]
 
 
@@ -301,9 +299,7 @@ def _runs_before(belief: Belief, inputs: dict[str, np.ndarray]) -> np.ndarray:
     return count
 
 
-def _search(
-    prospect: Prospect, method: str, most: int, tick: Callable[[int], None]
-) -> Chosen:
+def _search(prospect: Prospect, method: str, most: int, tick: Callable[[int], None]) -> Chosen:
     if method == "greedy":
         return search.greedy(prospect, most)
     if search.countable(prospect):
@@ -333,10 +329,13 @@ def _plan(
     seeds: int,
     most: int,
 ) -> Plan:
-    which = np.flatnonzero(chosen.times)
+    # One compiled size, whatever the number of settings: those not run come last.
+    which = np.argsort(-chosen.times, kind="stable")[: search.slots_of(prospect, most)]
+    settings = int((chosen.times > 0).sum())
     some = prospect.of(which)
     order, variance = search.path(some, jnp.asarray(chosen.times[which]), jnp.asarray(aims))
-    which, se = which[np.asarray(order)], np.sqrt(np.maximum(np.asarray(variance), 0.0))
+    which = which[np.asarray(order)[:settings]]
+    se = np.sqrt(np.maximum(np.asarray(variance)[: settings + 1], 0.0))
     unit = [interval_slope(belief.law, q, v) for q, v in zip(targets, value, strict=True)]
     cost, times = np.asarray(prospect.cost) * budget, chosen.times
     columns: dict[str, Any] = {name: x[which] for name, x in inputs.items()}
@@ -348,7 +347,7 @@ def _plan(
     names = ["se"] if len(targets) == 1 else [f"se {q.label}" for q in targets]
     columns |= {name: se[1:, k] * unit[k] for k, name in enumerate(names)}
     prospects = pd.DataFrame({**inputs, "flop": cost, "times": times})
-    prospects["gain"] = search.first_gains(prospect)
+    prospects["gain"] = search.first_gains(prospect, most)
     return Plan(
         runs=pd.DataFrame(columns),
         targets=targets,
@@ -402,7 +401,7 @@ def _uncertainty(
 
 def _efficiency(prospect: Prospect, chosen: Chosen, aims: np.ndarray, most: int) -> float:
     """Lower bound of the standard error over the one that was found."""
-    bound = float(search.lower_bound(prospect, jnp.asarray(chosen.times), most))
+    bound = float(lower_bound(prospect, chosen.times, most))
     if not prospect.logs:
         share = np.sqrt(max(bound, 0.0) / chosen.value)
     else:

@@ -84,9 +84,7 @@ def _edges(belief: Belief, prospects: pd.DataFrame, run: pd.DataFrame) -> list[s
             found.append(f"{at} of the smallest {name} ({low:.3g})")
     if not found:
         return []
-    return [
-        f"At the edge of the candidates: {', '.join(found)}. Wider candidates may do better."
-    ]
+    return [f"At the edge of the candidates: {', '.join(found)}. Wider candidates may do better."]
 
 
 def _curved(

@@ -1,4 +1,4 @@
-"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
+"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate, plan."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from jaxscale._cli._common import in_session
 from jaxscale._cli._fit import fit
+from jaxscale._cli._plan import plan
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
 from jaxscale._cli._use import allocate, laws, predict
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, laws, predict, allocate, plan):
     app.command()(in_session(command))
 
 
