@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-import scipy.special
 
 from jaxscale._bands import finite_draws
 from jaxscale._clusters import equal_values, icc
@@ -21,7 +20,7 @@ from jaxscale._objective import Objective
 from jaxscale._refit import count_runs, fit_rows, single_fit
 from jaxscale._run_noise import RunNoise
 
-_QUANTILES = 20_001
+_REACH, _POINTS = 9.0, 20_001  # of a sum in place of an integral over standard deviations
 # A share measured on fewer repeated runs than this is a guess.
 _FEW_REPEATS = 3
 _MOST_SHARED = 0.99
@@ -35,7 +34,8 @@ class DesignNoise:
 
     A cell is one setting of the inputs, such as N and D. What its runs share is mostly where the
     law misses the truth. So n runs of a cell tell as much as one of variance
-    ``cell^2 + run^2 / n``: repeating a run is worth less than running another one.
+    ``cell^2 + run^2 / n``: repeating a run is worth less than running another one. Cells count as
+    independent, so that candidates should be spaced by a factor of about 1.5 at least.
 
     Args:
         run: standard deviation of the residual of one run around its cell, in log loss unless the
@@ -119,16 +119,17 @@ def normal_variance(objective: Objective, scale: float) -> float:
 
     Source: Huber 1964, Annals of Mathematical Statistics 35, 73-101.
     """
-    share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    r = scale * scipy.special.ndtri(share)
+    z = np.linspace(-_REACH, _REACH, _POINTS)
+    density, r = np.exp(-0.5 * z**2), scale * z
+    density /= density.sum()
 
     def slope(center: float) -> np.ndarray:
         return np.asarray(objective.weights(jnp.asarray(r - center))[0], float)
 
-    reach = 10 * scale
-    center = scipy.optimize.brentq(lambda c: float(slope(c).mean()), -reach, reach)
+    ends = -_REACH * scale, _REACH * scale
+    center = scipy.optimize.brentq(lambda c: float(density @ slope(c)), *ends)
     psi = slope(center)
-    return float(scale**4 * np.mean(psi**2) / np.mean(r * psi) ** 2)
+    return float(scale**4 * (density @ psi**2) / (density @ (r * psi)) ** 2)
 
 
 def measured_noise(fit: Fit, kind: str) -> CellNoise:

@@ -142,7 +142,7 @@ def evaluate_designs(
     }
     truth = _truth(source, everything, noise)
     targets = resolve_all(truth.belief, target)
-    longest = max(len(design) for design in read.values()) + len(truth.base)
+    longest = max(len(design) for design in read.values()) + len(truth.base_weight)
     rows, notes = [], []
     with progress("evaluating designs", tables * restarts * len(read), show_progress) as tick:
         for i, (name, design) in enumerate(read.items()):

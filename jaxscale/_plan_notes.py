@@ -12,6 +12,7 @@ from jaxscale._quantity import Quantity, to_interval_scale
 
 _UNSPENT = 0.5
 _CURVED = 1.25
+_CLOSE = 1.4
 
 
 def plan_notes(
@@ -45,6 +46,8 @@ def plan_notes(
     else:
         notes += _too_few(belief, len(run))
     notes += _edges(belief, prospects, run)
+    if np.max(belief.noise.cell) > 0:
+        notes += _crowded(inputs)
     if draws is not None:
         notes += _curved(belief, targets, draws, se)
     if lost:
@@ -85,6 +88,21 @@ def _edges(belief: Belief, prospects: pd.DataFrame, run: pd.DataFrame) -> list[s
     if not found:
         return []
     return [f"At the edge of the candidates: {', '.join(found)}. Wider candidates may do better."]
+
+
+def _crowded(inputs: dict[str, np.ndarray]) -> list[str]:
+    """Settings so close that they miss the truth alike, which the plan takes for independent."""
+    near = np.ones((len(next(iter(inputs.values()))),) * 2, bool)
+    for values in inputs.values():
+        apart = np.abs(values[:, None] - values)
+        near &= apart < (_CLOSE - 1) * np.minimum(np.abs(values[:, None]), np.abs(values))
+    close = int((near.sum(axis=1) > 1).sum())
+    if not close:
+        return []
+    return [
+        f"{close} of {len(near)} settings lie within a factor of {_CLOSE} of another: what the law "
+        "misses is alike there but counts as independent. Space the candidates wider."
+    ]
 
 
 def _curved(

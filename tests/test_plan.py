@@ -89,7 +89,9 @@ def test_standard_errors_are_those_of_the_information_matrix(simulated_fit, grid
     J = belief.jacobian(inputs_of(run))[0]
     _, aims = belief.aims(planned.targets)
     assert belief.noise.cell == 0  # no run of the simulated table is repeated
-    information = np.linalg.inv(known.covariance) + (J * run["times"] / belief.noise.run) @ J.T
+    information = (
+        np.linalg.inv(known.covariance) + (J * run["times"].to_numpy() / belief.noise.run) @ J.T
+    )
     after = np.sqrt(aims[0, 0] @ np.linalg.inv(information) @ aims[0, 0])
     loss = float(simulated_fit.law(70e9, 1.4e12, **simulated_fit.params))
     assert planned.se_after == pytest.approx(after * loss, rel=1e-9)
@@ -318,7 +320,8 @@ def test_noise_of_the_fit_is_split_by_repeated_cells(key):
     )  # fmt: skip
     noise = belief_of(fit, {"N": N, "D": D}).noise
     total = noise.run + noise.cell
-    assert total == pytest.approx(0.01**2 + 0.004**2, rel=0.5)
+    # 25 degrees of freedom for the cells: outside a factor of 3 with a probability below 1e-3.
+    assert 1 / 3 < total / (0.01**2 + 0.004**2) < 3
     assert noise.cell / total == pytest.approx(0.862, abs=0.15)
     assert "share" in noise.notes[0]
 

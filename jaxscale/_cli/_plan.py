@@ -153,8 +153,8 @@ def _source(path: Path) -> "Fit | Draws":
             f"{path}: a plan needs the runs of the fit, but there is no runs.csv beside it; give "
             "draws.json instead"
         )
-    # The hash of the runs is that of their exact numbers.
-    table = pd.read_csv(beside, float_precision="round_trip")
+    # Read as text, so that every number is converted exactly: their hash is checked.
+    table = pd.read_csv(beside, dtype=str)
     columns = {name: name for name in source.law.inputs}
     try:
         runs = Runs.from_frame(
