@@ -12,8 +12,14 @@ from jaxscale._agree import Agreement as Agreement, agree as agree
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._approach import Approach as Approach
 from jaxscale._audit import Audit as Audit, audit as audit
+from jaxscale._belief import Guess as Guess
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
+from jaxscale._candidates import (
+    candidates as candidates,
+    isoflop_design as isoflop_design,
+    ray_design as ray_design,
+)
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
@@ -25,6 +31,7 @@ from jaxscale._correction_path import (
     CorrectionPath as CorrectionPath,
     correction_path as correction_path,
 )
+from jaxscale._design_noise import DesignNoise as DesignNoise
 from jaxscale._draws import Draws as Draws
 from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
 from jaxscale._envelope import envelope as envelope
@@ -34,6 +41,10 @@ from jaxscale._errors import (
     IdentificationError as IdentificationError,
     JaxscaleError as JaxscaleError,
     LawError as LawError,
+)
+from jaxscale._evaluate_designs import (
+    DesignStudy as DesignStudy,
+    evaluate_designs as evaluate_designs,
 )
 from jaxscale._fit import Fit as Fit, fit as fit
 from jaxscale._implicit import refit as refit
@@ -65,6 +76,7 @@ from jaxscale._param import (
     real as real,
     unit as unit,
 )
+from jaxscale._plan import Plan as Plan, plan as plan
 from jaxscale._predict import Prediction as Prediction, predict as predict
 from jaxscale._profile import (
     Profile as Profile,

@@ -272,7 +272,7 @@ class _Study:
         total = float(np.asarray(single_fit(self.fit).weight).sum())
         spread = dispersion(objective, objective.scale_at(found.value / total))
         groups = 0 if self.codes is None else int(self.codes.max()) + 1
-        center, se = _wald_errors(
+        center, se = wald_errors(
             self.fit.law, objective, self.chosen, self.fit.log_refs,
             "CR3" if method == "cluster" else method, groups, self.codes,
             rows, jnp.asarray(loss), jnp.asarray(found.theta), spread,
@@ -316,7 +316,7 @@ class _Study:
 
 
 @functools.partial(jax.jit, static_argnames=("law", "kind", "groups"))
-def _wald_errors(
+def wald_errors(
     law: Law,
     objective: Objective,
     chosen: tuple[Quantity, ...],
@@ -329,7 +329,18 @@ def _wald_errors(
     theta: Any,
     spread: Any,
 ) -> tuple[Any, Any]:
-    """Values and standard errors of every table, each (tables, quantities)."""
+    """Values and standard errors of every table, each (tables, quantities).
+
+    Args:
+        law, objective: what was fitted.
+        chosen: quantities, on the scale on which intervals are formed.
+        log_refs: reference values of the inputs and the loss.
+        kind, groups, codes: estimator of the covariance, see `covariance`.
+        rows: the runs, whose losses are not looked at.
+        loss: losses of every table, shape (tables, runs).
+        theta: optimum of every table, shape (tables, p).
+        spread: dispersion of every table, shape (tables,).
+    """
 
     def one(loss: Any, theta: Any, spread: Any) -> tuple[Any, Any]:
         near = local(law, objective, theta, Rows(rows.inputs, loss, rows.weight, rows.log_loss_ref))

@@ -73,7 +73,7 @@ def _labels(runs: Runs, by: Any) -> np.ndarray:
         values = _column(runs, by)
         positive = bool((values > 0).all())
         return (
-            _equal_values(np.log(values)) if positive else np.unique(values, return_inverse=True)[1]
+            equal_values(np.log(values)) if positive else np.unique(values, return_inverse=True)[1]
         )
     labels = np.asarray(by)
     if labels.shape != (len(runs),):
@@ -94,7 +94,7 @@ def _column(runs: Runs, name: str) -> np.ndarray:
     )
 
 
-def _equal_values(logs: np.ndarray) -> np.ndarray:
+def equal_values(logs: np.ndarray) -> np.ndarray:
     """Codes of values that agree up to gaps of 1%, in ascending order."""
     order = np.argsort(logs, kind="stable")
     codes = np.empty(len(logs), int)

@@ -244,16 +244,17 @@ def laplace(
 
 
 @functools.partial(jax.jit, static_argnames=("law", "rule"))
-def _local_at(
+def local_at(
     law: Law, objective: Objective, theta: Any, rows: Rows, width: Any, rule: str | None
 ) -> Local:
+    """`local`, compiled, with a bandwidth as a number or None, or as the name of a rule."""
     return local(law, objective, theta, rows, width if rule is None else rule)
 
 
 def _local(law: Law, objective: Objective, theta: Any, rows: Rows, bandwidth: Any) -> Local:
     named = isinstance(bandwidth, str)
     width, rule = (None, bandwidth) if named else (bandwidth, None)
-    return _local_at(law, objective, theta, rows, width, rule)
+    return local_at(law, objective, theta, rows, width, rule)
 
 
 @functools.partial(jax.jit, static_argnames=("law",))

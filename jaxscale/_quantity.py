@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import equinox as eqx
 import jax
@@ -14,8 +14,15 @@ from jaxscale._law import Law, physical_params
 from jaxscale._optimum import optimum
 from jaxscale._param import Param
 
-if TYPE_CHECKING:
-    from jaxscale._fit import Fit
+
+class Ranged(Protocol):
+    """A law, and the lowest and highest value of every input that goes with it, such as a fit."""
+
+    @property
+    def law(self) -> Law: ...
+
+    @property
+    def ranges(self) -> Mapping[str, Any]: ...
 
 
 class Quantity(eqx.Module):
@@ -134,7 +141,7 @@ def _budget(flop: float) -> float:
     return float(flop)
 
 
-def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
+def resolve(fit: Ranged, what: str | Quantity) -> Quantity:
     """A quantity of a fitted law, from its name or from itself.
 
     Raises:
@@ -171,7 +178,7 @@ def resolve(fit: "Fit", what: str | Quantity) -> Quantity:
 
 
 def resolve_all(
-    fit: "Fit", what: str | Quantity | Iterable[str | Quantity] | None
+    fit: Ranged, what: str | Quantity | Iterable[str | Quantity] | None
 ) -> tuple[Quantity, ...]:
     """One quantity or several, without repeats; None stands for all parameters and derived ones.
 

@@ -131,7 +131,25 @@ def refit_sets(
     if starts is None:
         sets = max(len(x) for x in (rows.weight, rows.loss) if x.ndim == 2)
         starts = np.broadcast_to(np.asarray(fit.free), (sets, 1, len(fit.law.params)))
-    starts = np.asarray(starts, rows.loss.dtype)
+    return solve_sets(problem, starts, cold=cold, tick=tick)
+
+
+def solve_sets(
+    problem: Problem,
+    starts: Any,
+    *,
+    cold: bool = False,
+    tick: Callable[[int], None] = lambda n: None,
+) -> Refits:
+    """The best optimum of every problem of a stack.
+
+    Args:
+        problem: one with a leading axis of sets.
+        starts: unconstrained vectors, shape (sets, restarts, p).
+        cold: the starts are not near the optimum.
+        tick: called with the number of finished starts.
+    """
+    starts = np.asarray(starts, problem.rows.loss.dtype)
     optimizer = levenberg_marquardt(first_width=1.0 if cold else WARM_WIDTH)
     stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
     out = _driver.run(problem, starts, optimizer, stopping, tick)

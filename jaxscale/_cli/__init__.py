@@ -10,6 +10,7 @@ from jaxscale._cli._approaches import approaches
 from jaxscale._cli._common import in_session
 from jaxscale._cli._datasets import datasets
 from jaxscale._cli._fit import fit
+from jaxscale._cli._plan import plan
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
 from jaxscale._cli._use import allocate, laws, predict
@@ -32,6 +33,7 @@ COMMANDS = (
     datasets,
     predict,
     allocate,
+    plan,
 )
 for command in COMMANDS:
     app.command()(in_session(command))

@@ -126,7 +126,7 @@ def _labels(path: Path | None, table: "Runs", column: str) -> "np.ndarray":
     import numpy as np
 
     from jaxscale import datasets
-    from jaxscale._runs import read_csv
+    from jaxscale._table import read_csv
 
     frame = datasets.tiny_lm() if path is None else read_csv(path)
     if column not in frame.columns:

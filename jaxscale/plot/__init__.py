@@ -14,5 +14,6 @@ from jaxscale.plot._fit import (
 )
 from jaxscale.plot._frontier import frontier as frontier
 from jaxscale.plot._intervals import coverage as coverage, intervals as intervals
+from jaxscale.plot._plan import plan as plan
 from jaxscale.plot._predictions import predictions as predictions
 from jaxscale.plot._profile import profile as profile, profile2d as profile2d
