@@ -26,8 +26,8 @@ class Draws:
         method: how they were made, such as ``"pairs bootstrap"``.
         params: draws in the user's units by parameter, each of shape (draws,).
         scale: noise scale of the objective's noise model, shape (draws,).
-        center: what a prediction reports as its middle: the fit's own value, or the median of the
-            draws (for a posterior).
+        center: what a prediction reports as its middle: the fit's own value, the median of the
+            draws (for a posterior), or their mean (for an average of laws).
         value: objective that each draw minimizes (of a bootstrap), shape (draws,), or None.
         failed: how many draws were lost, for example because a resample had no finite optimum.
         notes: what to know before using them.
@@ -41,7 +41,7 @@ class Draws:
     method: str
     params: dict[str, np.ndarray]
     scale: np.ndarray
-    center: Literal["fit", "median"] = "fit"
+    center: Literal["fit", "median", "mean"] = "fit"
     value: np.ndarray | None = None
     failed: int = 0
     notes: tuple[str, ...] = ()
@@ -134,11 +134,11 @@ class Draws:
         draws = np.asarray(evaluate(self.law, chosen, self.params))
         point = np.asarray(evaluate(self.law, chosen, self.fit.params))
         low, high = np.quantile(draws, tails(level), axis=0)
-        middle = point if self.center == "fit" else np.median(draws, axis=0)
+        middle = {"fit": lambda x, axis: point, "median": np.median, "mean": np.mean}[self.center]
         return pd.DataFrame(
             {
                 "quantity": [q.label for q in chosen],
-                "estimate": middle,
+                "estimate": middle(draws, axis=0),
                 "se": draws.std(axis=0, ddof=1),
                 "low": low,
                 "high": high,
