@@ -10,10 +10,12 @@ from jaxscale import (
     scores as scores,
 )
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
+from jaxscale._are_grid import AREGrid as AREGrid, are_grid as are_grid
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._average import average as average
 from jaxscale._backtest import Backtest as Backtest, backtest as backtest
 from jaxscale._bootstrap import bootstrap as bootstrap
+from jaxscale._borrow import Borrowing as Borrowing, borrowing as borrowing
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
@@ -25,6 +27,7 @@ from jaxscale._conformal import (
     extrapolation_residuals as extrapolation_residuals,
 )
 from jaxscale._crossing import Crossing as Crossing, crossing as crossing
+from jaxscale._decision import Decisions as Decisions, decision_accuracy as decision_accuracy
 from jaxscale._draws import Draws as Draws
 from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
 from jaxscale._errors import (

@@ -1,8 +1,9 @@
-"""backtest(): had this law been fitted to the smaller runs, how well had it predicted the larger?"""
+"""backtest(): fitted to the smaller runs, how well would the law have predicted the larger ones?"""
 
 import dataclasses
 import functools
 import html
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ class Backtest:
         rows = []
         for law, table in self.predictions.groupby("law", sort=False):
             place = np.digitize(table["distance"], edges[1:-1])
-            for i, (begin, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+            for i, (begin, end) in enumerate(itertools.pairwise(edges)):
                 part = table[place == i]
                 r = part["residual"].to_numpy(float)
                 off = np.abs(part["predicted"] / part["observed"] - 1).to_numpy(float)
@@ -153,14 +154,12 @@ class Backtest:
     @functools.cache  # noqa: B019  # a frozen result lives as long as its numbers
     def _growth(self, law: str, method: str) -> Growth:
         table = self.bands[(self.bands["law"] == law) & (self.bands["method"] == method)]
-        observed, predicted, low, high, distance = (
-            table[name].to_numpy(float)
-            for name in ("observed", "predicted", "low", "high", "distance")
+        observed, low, high, distance, cut = (
+            table[name].to_numpy(float) for name in ("observed", "low", "high", "distance", "cut")
         )
         with np.errstate(invalid="ignore", divide="ignore"):
-            off = np.log(observed) - np.log(predicted)
-            half = np.where(off > 0, np.log(high / predicted), np.log(predicted / low))
-        cut = table["cut"].to_numpy(float)
+            half = 0.5 * (np.log(high) - np.log(low))
+            off = np.log(observed) - np.log(low) - half
         known = np.isfinite(half) & np.isfinite(off)
         if len(np.unique(cut[known])) < 2:
             raise DataError(
@@ -172,7 +171,7 @@ class Backtest:
     def widening(
         self, distance: Any, *, law: str | None = None, method: str | None = None
     ) -> np.ndarray:
-        """Factor for the half-width of a band, in log loss, at log10 distances from the data.
+        """Factor for the width of a band, in log loss, at log10 distances from the data.
 
         Args:
             distance: log10 of the scale over the largest one in the data.
@@ -188,7 +187,7 @@ class Backtest:
     ) -> Prediction:
         """The prediction with its band of a new run as wide as past errors ask for.
 
-        In log loss both halves of the band are multiplied by `widening` at the distance of each
+        In log loss the band is stretched about its middle by `widening` at the distance of each
         point. It never gets narrower. The band of the law is left as it is: errors of runs cannot
         tell its error from their noise.
 
@@ -215,12 +214,12 @@ class Backtest:
         largest = scale_of(fit, self.by, runs.inputs)[np.asarray(runs.weight) > 0].max()
         distance = np.log10(scale_of(fit, self.by, prediction.inputs) / largest)
         factor = growth(distance)
-        mean = np.asarray(prediction.mean)
-        low, high = (np.asarray(x) for x in (prediction.run_low, prediction.run_high))
+        low, high = (np.log(x) for x in (prediction.run_low, prediction.run_high))
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
         return dataclasses.replace(
             prediction,
-            run_low=mean * (low / mean) ** factor,
-            run_high=mean * (high / mean) ** factor,
+            run_low=np.exp(middle - factor * half),
+            run_high=np.exp(middle + factor * half),
             notes=(*prediction.notes, *_widening_notes(growth, factor, distance, method)),
         )
 

@@ -47,8 +47,8 @@ def measure_growth(
     of freedom and of the normal distribution.
 
     Args:
-        error: absolute errors of log loss, shape (points,).
-        half: half-width of the interval on the side of the error, in log loss, (points,).
+        error: absolute distances of log loss from the middle of its interval, shape (points,).
+        half: half-width of the interval in log loss, (points,).
         distance: log10 of the extrapolation factor, (points,).
         cut: the cut that each belongs to, (points,).
         level: nominal probability content of the intervals.

@@ -23,7 +23,7 @@ from jaxscale._path import bisect, log_middle, losses, losses_at, make_path
 from jaxscale._progress import progress
 from jaxscale._refit import Refits, refit_sets, single_fit
 from jaxscale._runs import Runs
-from jaxscale._sizes import SAME_SIZE
+from jaxscale._sizes import design_codes
 
 Kind = Literal["pairs", "wild"]
 # Share of the design points that recipes must have in common to count as matched.
@@ -248,7 +248,7 @@ def compare_recipes(
         show_progress=show_progress,
     )
     fits = {name: stack[name] for name in runs}
-    codes = _design_codes(law, fits)
+    codes = design_codes({name: single_fit(fit) for name, fit in fits.items()}, law.inputs)
     shared = functools.reduce(np.intersect1d, codes.values())
     every = functools.reduce(np.union1d, codes.values())
     if matched is None:
@@ -260,27 +260,6 @@ def compare_recipes(
             points = every if matched else np.unique(codes[name])
             found[name] = _resampled(fit, kind, codes[name], points, n, mine, tick)
     return _recipes(fits, found, kind, matched, shared, codes, level)
-
-
-def _design_codes(law: Law, fits: Mapping[str, Fit]) -> dict[str, np.ndarray]:
-    """Design point of every run of every recipe: inputs that agree to 1% are one."""
-    tables = {name: single_fit(fit) for name, fit in fits.items()}
-    columns = []
-    for name in law.inputs:
-        values = np.concatenate([np.asarray(t.inputs[name], float) for t in tables.values()])
-        positive = bool((values > 0).all())
-        columns.append(_steps(np.log(values)) if positive else values)
-    together = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].ravel()
-    ends = np.cumsum([len(table) for table in tables.values()])[:-1]
-    return dict(zip(tables, np.split(together, ends), strict=True))
-
-
-def _steps(logs: np.ndarray) -> np.ndarray:
-    """Codes of values that agree up to gaps of 1%."""
-    order = np.argsort(logs, kind="stable")
-    codes = np.empty(len(logs), int)
-    codes[order] = np.cumsum(np.diff(logs[order], prepend=logs[order[0]]) > SAME_SIZE)
-    return codes
 
 
 def _resampled(

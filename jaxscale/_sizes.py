@@ -1,5 +1,6 @@
 """How large a run is, for everything that goes from small runs to large ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,29 @@ def sizes(runs: Runs, by: Any = None) -> np.ndarray:
 def counted(runs: Runs) -> np.ndarray:
     """The runs that count, which padding does not, shape (runs,)."""
     return np.asarray(np.asarray(runs.weight) > 0)
+
+
+def design_codes(tables: Mapping[str, Runs], inputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Design point of every run of several tables, as one set of codes: shape (runs,) each.
+
+    Inputs that agree to 1% are one design point, as sizes are read off figures, or rounded.
+    """
+    columns = []
+    for name in inputs:
+        values = np.concatenate([np.asarray(t.inputs[name], float) for t in tables.values()])
+        positive = bool((values > 0).all())
+        columns.append(_steps(np.log(values)) if positive else values)
+    together = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].ravel()
+    ends = np.cumsum([len(table) for table in tables.values()])[:-1]
+    return dict(zip(tables, np.split(together, ends), strict=True))
+
+
+def _steps(logs: np.ndarray) -> np.ndarray:
+    """Codes of values that agree up to gaps of 1%, in ascending order."""
+    order = np.argsort(logs, kind="stable")
+    codes = np.empty(len(logs), int)
+    codes[order] = np.cumsum(np.diff(logs[order], prepend=logs[order[0]]) > SAME_SIZE)
+    return codes
 
 
 def kept_below(

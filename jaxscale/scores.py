@@ -202,6 +202,41 @@ def coverage_by_distance(
     return pd.DataFrame(rows, columns=["from", "to", "count", "coverage", "error", "width"])
 
 
+def pairwise_agreement(predicted: Any, observed: Any, *, ties: str = "half") -> tuple[float, int]:
+    """Share of the pairs with sign(y^_A - y^_B) = sign(y_A - y_B), and their number.
+
+    Args:
+        predicted, observed: a number for each of the items to rank, shape (items,).
+        ties: what a pair counts in which either is a draw: ``"half"`` a right one, ``"wrong"``, or
+            ``"drop"``. Draws that are predicted right are right.
+
+    Raises:
+        DataError: for fewer than two items, or no pair that counts.
+
+    Source: decision accuracy, Magnusson et al. 2025, arXiv 2504.11393, where ties are left open.
+
+    Example:
+        >>> pairwise_agreement([2.9, 3.0, 3.2], [2.1, 2.0, 2.4])
+    """
+    predicted, observed = _numbers(predicted=predicted, observed=observed)
+    if ties not in ("half", "wrong", "drop"):
+        raise DataError(f"ties must be 'half', 'wrong' or 'drop', not {ties!r}")
+    if predicted.ndim != 1 or len(predicted) < 2:
+        raise DataError("ranking takes at least two items, in one row")
+    first, second = np.triu_indices(len(predicted), 1)
+    guess = np.sign(predicted[first] - predicted[second])
+    truth = np.sign(observed[first] - observed[second])
+    right = (guess == truth).astype(float)
+    drawn = ((guess == 0) | (truth == 0)) & (guess != truth)
+    if ties == "half":
+        right[drawn] = 0.5
+    elif ties == "drop":
+        right = right[~drawn]
+    if not len(right):
+        raise DataError("all pairs are draws")
+    return float(right.mean()), len(right)
+
+
 def standard_error(values: np.ndarray, block: np.ndarray) -> np.ndarray:
     """se(sum_i x_i) = sqrt(n var x), or over the sums of blocks where that is larger.
 
