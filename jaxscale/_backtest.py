@@ -269,10 +269,10 @@ def _widening_notes(
         f"The band of a run is widened by up to {np.max(factor):.3g}, as the errors of "
         f"{growth.cuts} backtests of {method} bands ask for."
     ]
-    if np.max(distance) > growth.reach + 1e-9:
+    if np.max(distance) > growth.span + 1e-9:
         notes.append(
             f"No backtest reached as far as 10^{np.max(distance):.2g} times the largest run; the "
-            f"farthest reached 10^{growth.reach:.2g}."
+            f"farthest reached 10^{growth.span:.2g}."
         )
     return tuple(notes)
 
@@ -315,7 +315,7 @@ def backtest(
         level: probability content of the bands.
         objective: of laws that come without a fit; default ``LogHuber(1e-3)``.
         clusters: what makes a cluster, for the methods that need one, see `cluster_codes`.
-        resamples: of each bootstrap.
+        resamples: of each bootstrap, and draws of every other method.
         restarts: random starts of the fits to all runs.
         mesh: devices to share the work, see `use_mesh`.
         show_progress: bar on standard error after two seconds; None shows it on a terminal.

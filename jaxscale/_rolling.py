@@ -22,7 +22,6 @@ from jaxscale._refit import inflation, refit_sets, single_fit
 METHODS = ("hessian", "HC1", "HC3", "cluster", "pairs", "cluster pairs")
 CLUSTERED = ("cluster", "cluster pairs")
 _BOOTSTRAPS = ("pairs", "cluster pairs")
-_LAPLACE_DRAWS = 512
 # Weights of so many resamples and runs are held at once: it bounds the memory.
 _MOST_CELLS = 20_000_000
 
@@ -105,7 +104,8 @@ def roll(
     stopped = int((~left.refits.converged).sum())
     if stopped:
         notes.append(f"{name}: {stopped} of {len(kept)} refits did not converge.")
-    bands = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    columns = [*common, "method", "low", "high"]
+    bands = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     return Rolled(errors, bands, tuple(notes))
 
 
@@ -130,7 +130,7 @@ def _draws(
         try:
             by = asked.by if clustered else None
             found.append(
-                laplace(part, cov=method, by=by, draws=_LAPLACE_DRAWS).draws  # type: ignore[arg-type]
+                laplace(part, cov=method, by=by, draws=asked.resamples).draws  # type: ignore[arg-type]
             )
         except (FitError, DataError):
             found.append(None)

@@ -65,7 +65,9 @@ def test_the_difference_is_that_of_the_fits(matched):
     gap = [np.asarray(js.laws.power_law(1e7, **each.params)) for each in matched.draws.values()]
     assert row["p_first"] == pytest.approx(np.mean(gap[0] < gap[1]))
     assert row["low"] == pytest.approx(np.quantile(gap[0] - gap[1], 0.05))
-    np.testing.assert_allclose(matched.frame()["loss_first"], js.predict(matched.fits["a"], x=1e6).mean)
+    np.testing.assert_allclose(
+        matched.frame()["loss_first"], js.predict(matched.fits["a"], x=1e6).mean
+    )
 
 
 def test_the_multiplier_is_the_closed_form(matched):
@@ -83,7 +85,8 @@ def test_the_multiplier_is_the_closed_form(matched):
 def test_a_floor_out_of_reach_gives_no_multiplier(key):
     floor = {"a": 0.1, "b": 0.4}
     runs = {
-        name: js.Runs.from_arrays(x=X[::2], loss=E + 3 * X[::2] ** -0.3) for name, E in floor.items()
+        name: js.Runs.from_arrays(x=X[::2], loss=E + 3 * X[::2] ** -0.3)
+        for name, E in floor.items()
     }
     found = js.compare_recipes(
         runs, js.laws.power_law_offset, objective=js.LogGaussian(), key=key, n=20, restarts=16

@@ -1,11 +1,13 @@
-"""The command line: jaxscale fit, intervals, posterior, audit, laws, predict, allocate."""
+"""The command line: jaxscale fit, intervals, compare, backtest, allocate and others."""
 
 import sys
 from typing import Annotated
 
 import typer
 
+from jaxscale._cli._backtest import backtest
 from jaxscale._cli._common import in_session
+from jaxscale._cli._compare import compare
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
@@ -19,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fit neural scaling laws to tables of training runs, and use the fits.",
 )
-for command in (fit, intervals, posterior, audit, laws, predict, allocate):
+for command in (fit, intervals, posterior, audit, compare, backtest, laws, predict, allocate):
     app.command()(in_session(command))
 
 
