@@ -252,15 +252,51 @@ def gadre():
     }
 
 
-def test_gadres_recipes_rank_alike_at_any_size():
-    """C4 is the evaluation set, so that training on it wins from the smallest model on."""
-    recipes = gadre()
-    found = js.decision_accuracy(recipes)
-    assert len(recipes) == 3
-    assert found.target["N"] > 5e9
-    small = found.table
-    assert len(small) > 20
-    assert (small["accuracy"] >= 2 / 3 - 1e-9).all()
+def test_gadres_recipes_rank_as_the_largest_models_do():
+    """C4 is the evaluation set: from 2e17 FLOPs on, training on it wins at every size. The other
+    two come out right at some sizes only, as their losses at 6.9B differ by 1.2%.
+    """
+    found = js.decision_accuracy(gadre())
+    assert (found.target["N"], found.by) == (pytest.approx(6.9e9, rel=0.02), "flop")
+    assert min(found.observed, key=found.observed.get) == "c4_original"
+    losses = found.predicted[found.predicted["size"] > 2e17]
+    assert len(losses) == 25
+    others = losses[["rpj", "rw_original"]].min(axis=1)
+    assert (losses["c4_original"] < others).all()
+    assert 2 / 3 < found.table[found.table["size"] > 2e17]["accuracy"].mean() < 1
     frontier = found.frontier()
-    assert frontier["accuracy"].is_monotonic_increasing
-    assert frontier["compute"].is_monotonic_increasing
+    assert frontier["accuracy"].tolist() == pytest.approx([2 / 3, 1.0])
+
+
+@pytest.mark.slow
+def test_gadres_recipes_extrapolate_to_the_largest_models():
+    """From runs of up to 1.6e20 FLOPs the law with one exponent ranks all three recipes at 4e22
+    FLOPs, and predicts their losses to 1%; at 1e17 it does not.
+    """
+    found = js.decision_accuracy(
+        gadre(), js.laws.chinchilla_tied, cuts=[2e17, 1.7e20, 3.3e20], key=jax.random.key(0)
+    )
+    law = found.table[found.table["method"] == "chinchilla_tied"].set_index("size")
+    assert law["accuracy"].tolist() == [0.0, 1.0, 1.0]
+    assert np.abs(law["bias"].to_numpy()[1:]).max() < 0.01
+
+
+@pytest.mark.slow
+def test_small_gemstones_predict_the_largest_one():
+    """Choshen et al. call 4% a good error: 20 of the 22 models reach it from any share of training,
+    and the lowest loss seen is off by more than the law.
+    """
+    frame = pd.read_csv(cases.data_path("gemstones.csv"))
+    runs = js.Runs.from_frame(
+        frame[frame["set"] == "hot"],
+        N="params",
+        D="tokens",
+        loss="loss_nats",
+        cluster="run_name",
+    )
+    grid = js.are_grid(
+        js.laws.chinchilla, runs, models=[12, 20], shares=(0.4, 1.0), key=jax.random.key(0)
+    )
+    table = grid.table.set_index(["models", "share"])
+    assert table.loc[20, "are"].max() < 0.04
+    assert table.loc[(20, 1.0), "are"] < table.loc[(20, 1.0), "baseline"]
