@@ -113,8 +113,9 @@ class Backtest:
             known = table.dropna(subset=["low", "high"])
             if not len(known):
                 continue
-            columns = (known[name] for name in ("observed", "low", "high", "distance"))
-            found = coverage_by_distance(*columns, edges)
+            found = coverage_by_distance(
+                known["observed"], known["low"], known["high"], known["distance"], edges
+            )
             found.insert(0, "method", method)
             found.insert(0, "law", law)
             tables.append(found)
@@ -374,8 +375,10 @@ def _fits(
     show_progress: bool | None,
 ) -> dict[str, Fit]:
     """The fits to all runs, by name."""
-    if isinstance(laws, Law | Fit):
-        laws = {getattr(laws, "law", laws).name: laws}
+    if isinstance(laws, Fit):
+        laws = {laws.law.name: laws}
+    elif isinstance(laws, Law):
+        laws = {laws.name: laws}
     if not isinstance(laws, Mapping) or not laws:
         raise DataError("give a law or a fit, or several by name: backtest({'a': ..., 'b': ...})")
     found: dict[str, Fit] = {}

@@ -243,7 +243,7 @@ def _by_folds(
     }
     labels = {"row": np.asarray(runs.row)[run], "fold": np.array(folds.names)[fold]}
     points = pd.DataFrame({**labels, "weight": weight, **dict(zip(fits, value.T, strict=True))})
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(fits) > 1 and len(np.unique(fold)) < _MANY:
         notes = (
             f"elpd rests on {len(value)} runs in {len(folds)} folds, whose runs share the error of "

@@ -169,7 +169,7 @@ def crossing(
             raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
     way = make_path(tuple(fit.law for fit in fits), path, fixed)
     ends = checked_range(within, tuple(fits), way)
-    grid = np.linspace(*np.log(ends), _POINTS)
+    grid = np.linspace(np.log(ends[0]), np.log(ends[1]), _POINTS)
     found = _over_draws(fits, made, way, grid)
     point = found if _by_median(made) and found is not None else _at_estimates(fits, way, grid)
     middle = [np.median(loss, axis=0) for loss in point.loss]  # of one, at the estimates

@@ -201,16 +201,21 @@ def _common_points(tables: Mapping[str, Runs], by: str | None) -> _Points:
     for point in common:
         here = {name: table.take(codes[name] == point) for name, table in tables.items()}
         one = next(iter(here.values()))
-        values = [float(np.mean(np.asarray(one.inputs[x]))) for x in inputs]
+        at = [float(np.mean(np.asarray(one.inputs[x]))) for x in inputs]
         loss = [float(np.mean(np.asarray(table.loss))) for table in here.values()]
-        rows.append((float(np.mean(sizes(one, by))), values, loss))
+        rows.append((float(np.mean(sizes(one, by))), at, loss))
     rows.sort(key=lambda row: row[0])
-    size, values, loss = (np.array([row[i] for row in rows]) for i in range(3))
+    values = np.array([row[1] for row in rows])
     named = dict(zip(inputs, values.T, strict=True))
-    compute = (
-        6 * named["N"] * named["D"] if {"N", "D"} <= set(inputs) else np.full(len(rows), np.nan)
+    flop = 6 * named["N"] * named["D"] if {"N", "D"} <= set(inputs) else np.full(len(rows), np.nan)
+    return _Points(
+        inputs=inputs,
+        by=by,
+        values=values,
+        size=np.array([row[0] for row in rows]),
+        loss=np.array([row[2] for row in rows]),
+        compute=flop,
     )
-    return _Points(inputs, by, values, size, loss, compute)
 
 
 def _target(points: _Points, target: Mapping[str, float] | None) -> int:

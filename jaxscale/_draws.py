@@ -134,11 +134,13 @@ class Draws:
         draws = np.asarray(evaluate(self.law, chosen, self.params))
         point = np.asarray(evaluate(self.law, chosen, self.fit.params))
         low, high = np.quantile(draws, tails(level), axis=0)
-        middle = {"fit": lambda x, axis: point, "median": np.median, "mean": np.mean}[self.center]
+        middle = point
+        if self.center != "fit":
+            middle = draws.mean(axis=0) if self.center == "mean" else np.median(draws, axis=0)
         return pd.DataFrame(
             {
                 "quantity": [q.label for q in chosen],
-                "estimate": middle(draws, axis=0),
+                "estimate": middle,
                 "se": draws.std(axis=0, ddof=1),
                 "low": low,
                 "high": high,

@@ -11,6 +11,7 @@ from jaxscale.plot._style import (
     GRAY,
     MARKERS,
     ORANGE,
+    arrow,
     axes,
     count,
     log_axis,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from jaxscale._backtest import Backtest
     from jaxscale._crossing import Crossing
 
-_FEW = 5  # points below which a share is no more than a rumor
+_FEW = 5  # points below which a mean or a share is no more than a rumor
 
 
 def backtest(test: "Backtest", *, law: str | None = None, ax: "Axes | None" = None) -> "Axes":
@@ -70,7 +71,7 @@ def _errors(ax: "Axes", test: "Backtest") -> None:
         dots = test.predictions[test.predictions["law"] == law]
         size = np.maximum(np.abs(dots["residual"].to_numpy(float)), least)
         ax.plot(10 ** dots["distance"], 100 * size, ".", color=color, alpha=0.15, mew=0, ms=5)
-        rows = table[(table["law"] == law) & (table["count"] > 0)]
+        rows = table[(table["law"] == law) & (table["count"] >= _FEW)]
         middle = 10 ** (0.5 * (rows["from"] + rows["to"]))
         ax.plot(middle, 100 * rows["rms"], color=color, marker=marker, ms=5, lw=1.6, label=law)
     log_axis(ax, "y", "error of log loss (%)", _percent)
@@ -84,7 +85,10 @@ def _coverage(ax: "Axes", test: "Backtest", table: Any, law: str) -> None:
     for i, (method, rows) in enumerate(table.groupby("method", sort=False)):
         some = rows[rows["count"] >= _FEW]
         middle = 10 ** (0.5 * (some["from"] + some["to"]))
-        style = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+        style: dict[str, Any] = {
+            "color": COLORS[i % len(COLORS)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
         ax.plot(middle, 100 * some["coverage"], ms=5, lw=1.6, label=method, **style)
     ax.set(ylim=(0, 103), ylabel="runs in the band (%)")
     log_axis(ax, "x", f"{test.by} over the largest fitted", _times)
@@ -101,7 +105,10 @@ def _times(value: float) -> str:
 
 
 def crossing(found: "Crossing", *, ax: "Axes | None" = None) -> "Axes":
-    """The two loss curves, where they cross, and the interval of that scale as a band.
+    """Loss of the first minus loss of the second along the scale, and where it crosses zero.
+
+    With draws a band of the difference, and a bar for the interval of the crossing; an end beyond
+    the range is an arrow with the word open.
 
     Args:
         found: what `jaxscale.crossing` returns.
@@ -110,21 +117,28 @@ def crossing(found: "Crossing", *, ax: "Axes | None" = None) -> "Axes":
         >>> crossing(js.crossing(one, other))
     """
     ax = axes(ax)
-    scale = found.table[found.path.scale].to_numpy(float)
-    low, high = found.within
+    table, (left, right) = found.table, found.within
+    scale = table[found.path.scale].to_numpy(float)
+    ax.axhline(0, color=GRAY, lw=0.9)
+    if "low" in table:
+        band = f"{found.level:.0%} of the draws"
+        ax.fill_between(scale, table["low"], table["high"], color=BLUE, alpha=0.2, lw=0, label=band)
+    ax.plot(scale, table["difference"], color=BLUE, lw=1.8, label="difference")
     if found.low is not None and found.high is not None:
-        ends = np.clip([found.low, found.high], low, high)
-        label = f"{found.level:.0%} interval"
-        ax.axvspan(float(ends[0]), float(ends[1]), color=GRAY, alpha=0.18, lw=0, label=label)
-    for name, color, style in zip(found.names, (BLUE, ORANGE), ("-", "--"), strict=True):
-        ax.plot(scale, found.table[name], color=color, ls=style, lw=1.8, label=name)
-    if np.isfinite(found.at):
-        ax.plot([found.at], [found.loss], "o", color="black", ms=5, zorder=4)
-        write(ax, f"{found.at:.3g}", found.at, found.loss, (6, 5), ha="left")
-    ax.set(xlim=(low, high), ylabel="loss")
+        ends = np.clip([found.low, found.high], left, right)
+        how: dict[str, Any] = {"color": ORANGE, "lw": 3.0, "solid_capstyle": "butt"}
+        ax.plot(ends, [0, 0], label=f"{found.level:.0%} interval of the crossing", **how)
     compute = found.path.scale == "flop"
     label = "training compute (FLOPs)" if compute else found.path.scale
+    ax.set(xlim=(left, right), ylabel=f"loss of {found.names[0]} - loss of {found.names[1]}")
     log_axis(ax, "x", label, power_of_ten if compute else count)
-    ax.set_title(found.sentences[0], size="medium", wrap=True)
+    if found.low is not None and found.high is not None:
+        for side, end in ((-1, found.low), (1, found.high)):
+            if not left <= end <= right:
+                arrow(ax, left if side < 0 else right, 0, side, ORANGE)
+    if np.isfinite(found.at):
+        ax.plot([found.at], [0], "o", color="black", ms=5, zorder=4)
+        write(ax, f"{found.at:.3g}", found.at, 0, (0, 6), ha="center")
+    ax.set_title(found.sentences[0].removesuffix("."), size="medium", wrap=True)
     ax.legend(frameon=False, fontsize="small")
     return ax
