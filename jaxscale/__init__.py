@@ -13,7 +13,8 @@ from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._are_grid import AREGrid as AREGrid, are_grid as are_grid
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._average import average as average
-from jaxscale._backtest import Backtest as Backtest, backtest as backtest
+from jaxscale._backtest import backtest as backtest
+from jaxscale._backtest_result import Backtest as Backtest
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._borrow import Borrowing as Borrowing, borrowing as borrowing
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate

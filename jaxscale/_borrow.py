@@ -264,7 +264,7 @@ def _lent(
     given = Rows(
         (*inputs, *columns), rows.loss, jnp.asarray(weight, rows.loss.dtype), rows.log_loss_ref
     )
-    points = sobol(held, fit_rows_of(rows, values), 1 + COLD_STARTS, key)
+    points = sobol(held, _typical_rows(rows, values), 1 + COLD_STARTS, key)
     starts = np.broadcast_to(points, (len(sets), *points.shape)).astype(rows.loss.dtype)
     problem = Problem(held, fit.objective, given)
     stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
@@ -283,7 +283,7 @@ def _lent(
     ]
 
 
-def fit_rows_of(rows: Rows, values: Mapping[str, np.ndarray]) -> Rows:
+def _typical_rows(rows: Rows, values: Mapping[str, np.ndarray]) -> Rows:
     """The rows with held parameters at a typical value, for the starts."""
     n = rows.loss.shape[0]
     columns = [jnp.full(n, float(np.median(v)), rows.loss.dtype) for v in values.values()]

@@ -1,27 +1,20 @@
 """compare(): which law describes the runs best, and which one predicts those it has not seen."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jaxscale import folds as make_folds
-from jaxscale._comparison import SUPPORTED, Comparison, judged
+from jaxscale._comparison import SUPPORTED, Comparison, Part, judged
 from jaxscale._criteria import akaike_weights, criteria, incomparable
 from jaxscale._draws import as_draws, tails
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
-from jaxscale._left_out import (
-    COLD_STARTS,
-    LeftOut,
-    log_density,
-    predict_at,
-    predict_left_out,
-    refit_parts,
-)
+from jaxscale._held_out import by_holdout
+from jaxscale._left_out import COLD_STARTS, LeftOut, predict_left_out, refit_parts
 from jaxscale._nested import all_ratios
 from jaxscale._progress import progress
 from jaxscale._refit import single_fit
@@ -33,8 +26,6 @@ from jaxscale.scores import stacking_weights, standard_error, verdict
 FoldKind = Literal["single", "random", "clusters", "future"]
 _KINDS = ("single", "random", "clusters", "future")
 _MANY = 100  # points from which the standard error of a difference can be relied on
-_ERRORS = 2.0  # standard errors that make a difference
-_CLOSE = 0.2  # relative difference of mean squares that one refit of each law cannot tell
 
 
 def compare(
@@ -95,7 +86,7 @@ def compare(
     reason = incomparable(points)
     if reason and holdout is None and (folds is None or _differ_in_runs(points)):
         raise DataError(f"{reason}; or give holdout= to compare them by runs that none has seen")
-    parts: list[_Part] = []
+    parts: list[Part] = []
     tests: tuple[Any, ...] = ()
     notes = [*_doubts(points)]
     if reason:
@@ -110,25 +101,8 @@ def compare(
         if folds is not None:
             parts.append(_by_folds(points, folds, key, tick))
         if holdout is not None:
-            parts.append(_by_holdout(points, holdout, key, tick))
+            parts.append(by_holdout(points, holdout, key, tick))
     return _comparison(fits, parts, tests, notes, level)
-
-
-class _Part(NamedTuple):
-    """What one way of comparing finds.
-
-    `columns` of the table by name, each (models,); `rank` (models,), lowest first, and who is
-    `tied` with the first; `weights` (models,) and what they are called; `points`, one row each.
-    """
-
-    kind: str
-    columns: dict[str, np.ndarray]
-    rank: np.ndarray
-    tied: np.ndarray
-    weights: np.ndarray
-    weighting: str
-    points: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
 
 
 def _point_fits(fits: Mapping[str, Any]) -> dict[str, Fit]:
@@ -155,7 +129,7 @@ def _differ_in_runs(fits: Mapping[str, Fit]) -> bool:
     )
 
 
-def _by_criteria(fits: Mapping[str, Fit]) -> _Part:
+def _by_criteria(fits: Mapping[str, Fit]) -> Part:
     found = [criteria(fit) for fit in fits.values()]
     aicc, bic = (np.array([getattr(x, name) for x in found]) for name in ("aicc", "bic"))
     weights = akaike_weights(aicc) if np.isfinite(aicc).any() else np.full(len(aicc), np.nan)
@@ -181,7 +155,7 @@ def _by_criteria(fits: Mapping[str, Fit]) -> _Part:
             "BIC and tests are approximate."
         )
     tied = aicc - aicc.min() < SUPPORTED
-    return _Part("AICc", columns, aicc, tied, weights, "Akaike weights", notes=tuple(notes))
+    return Part("AICc", columns, aicc, tied, weights, "Akaike weights", notes=tuple(notes))
 
 
 def _made_folds(
@@ -219,7 +193,7 @@ def _by_folds(
     folds: Folds,
     key: jax.Array | None,
     tick: Callable[[int], None],
-) -> _Part:
+) -> Part:
     fold, run = np.nonzero(folds.held)
     runs = single_fit(next(iter(fits.values())))
     weight = np.asarray(runs.weight, float)[run]
@@ -249,7 +223,7 @@ def _by_folds(
             f"elpd rests on {len(value)} runs in {len(folds)} folds, whose runs share the error of "
             "one refit: standard errors of differences are rough.",
         )
-    return _Part("elpd", columns, -elpd, np.array(tied), weights, "stacking weights", points, notes)
+    return Part("elpd", columns, -elpd, np.array(tied), weights, "stacking weights", points, notes)
 
 
 def _left_out(
@@ -258,113 +232,9 @@ def _left_out(
     return predict_left_out(fit, seen, refit_parts(fit, seen, key=key, tick=tick))
 
 
-def _by_holdout(
-    fits: Mapping[str, Fit],
-    holdout: Runs,
-    key: jax.Array | None,
-    tick: Callable[[int], None],
-) -> _Part:
-    if holdout.sets is not None:
-        raise DataError("holdout must be one table of runs, not a stack")
-    far = holdout.take(counted(holdout))
-    found, notes = [], []
-    for name, fit in fits.items():
-        missing = [x for x in fit.law.inputs if x not in far.inputs]
-        if missing:
-            raise DataError(f"the held-out runs lack the input {missing[0]!r} of {name}")
-        error, density, predicted, again = _on_holdout(fit, far, key, tick)
-        found.append((error, density, predicted))
-        if again:
-            notes.append(
-                f"{name} was fitted again without {again} held-out runs for its error on them."
-            )
-    error, density, predicted = (np.stack(x, axis=1) for x in zip(*found, strict=True))
-    square = error**2
-    best = int(np.argmin(square.mean(axis=0)))
-    worse = square - square[:, [best]]
-    least = square[:, best].mean()
-    enough = np.maximum(_ERRORS * standard_error(worse, _blocks(far)) / len(square), _CLOSE * least)
-    weights = (
-        stacking_weights(density) if np.isfinite(density).all() else np.full(len(fits), np.nan)
-    )
-    columns = {
-        "holdout_rms": np.sqrt(square.mean(axis=0)),
-        "holdout_bias": error.mean(axis=0),
-        "holdout_score": density.mean(axis=0),
-    }
-    points = pd.DataFrame(
-        {
-            "row": np.asarray(far.row),
-            **far.inputs,
-            "loss": far.loss,
-            **dict(zip(fits, predicted.T, strict=True)),
-        }
-    )
-    if len(fits) > 1:
-        notes.append(
-            f"The {len(far)} held-out runs share the error of one fit of each law, so that ties "
-            "are judged roughly."
-        )
-    return _Part(
-        "holdout",
-        columns,
-        square.mean(axis=0),
-        worse.mean(axis=0) < enough,
-        weights,
-        "stacking weights of held-out runs",
-        points,
-        tuple(notes),
-    )
-
-
-def _on_holdout(
-    fit: Fit, far: Runs, key: jax.Array | None, tick: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Log error, log density and prediction of every held-out run, and how many had been seen."""
-    runs = single_fit(fit)
-    known = _known(fit, runs, far)
-    seen = (counted(runs) & ~known)[None]
-    if seen.sum() < len(fit.law.params):
-        raise DataError(
-            f"without the held-out runs, {int(seen.sum())} are left, fewer than the "
-            f"{len(fit.law.params)} parameters of {fit.law.name!r}: hold out less"
-        )
-    refits = refit_parts(fit, seen, key=key, tick=tick)
-    scale = predict_left_out(fit, seen, refits).scale
-    predicted = predict_at(fit, refits.theta, far)[0]
-    loss = np.asarray(far.loss, float)
-    residual = np.asarray(fit.objective.residual(jnp.asarray(predicted), jnp.asarray(loss)))
-    density = log_density(fit, residual[None], scale, loss)[0]
-    with np.errstate(invalid="ignore"):
-        error = np.log(predicted) - np.log(loss)
-    return np.where(np.isfinite(error), error, np.inf), density, predicted, int(known.sum())
-
-
-def _known(fit: Fit, runs: Runs, far: Runs) -> np.ndarray:
-    """Which runs of a fit are among those held out: equal in loss and in every input."""
-
-    def rows(table: Runs) -> np.ndarray:
-        columns = [np.asarray(table.inputs[name], float) for name in fit.law.inputs]
-        return np.stack([*columns, np.asarray(table.loss, float)], axis=1)
-
-    held = {tuple(row) for row in rows(far)}
-    return np.array([tuple(row) in held for row in rows(runs)]) & counted(runs)
-
-
-def _blocks(far: Runs) -> np.ndarray:
-    """Runs of one size share more of the error: the first input that repeats, or all alone."""
-    for values in far.inputs.values():
-        codes = np.unique(np.round(np.log(np.asarray(values, float)) / 0.01), return_inverse=True)[
-            1
-        ]
-        if 1 < codes.max() + 1 <= 0.5 * len(codes):
-            return np.asarray(codes)
-    return np.arange(len(far))
-
-
 def _comparison(
     sources: Mapping[str, Any],
-    parts: list[_Part],
+    parts: list[Part],
     tests: tuple[Any, ...],
     notes: list[str],
     level: float,

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import html
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,3 +126,20 @@ def judged(values: np.ndarray, tied: np.ndarray) -> list[str]:
     """``"best"`` for the lowest value, and ``"tied"`` or ``"worse"`` for the others."""
     best = int(np.argmin(values))
     return ["best" if i == best else "tied" if same else "worse" for i, same in enumerate(tied)]
+
+
+class Part(NamedTuple):
+    """What one way of comparing finds.
+
+    `columns` of the table by name, each (models,); `rank` (models,), lowest first, and who is
+    `tied` with the first; `weights` (models,) and what they are called; `points`, one row each.
+    """
+
+    kind: str
+    columns: dict[str, np.ndarray]
+    rank: np.ndarray
+    tied: np.ndarray
+    weights: np.ndarray
+    weighting: str
+    points: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()

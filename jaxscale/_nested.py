@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from jaxscale._criteria import incomparable
-from jaxscale._errors import DataError, FitError, LawError
+from jaxscale._errors import DataError, FitError, JaxscaleError, LawError
 from jaxscale._fit import Fit, fit as fit_law
 from jaxscale._identify import elasticities
 from jaxscale._law import Law, physical_params
@@ -238,7 +238,7 @@ def _nesting(small: _Key, large: _Key) -> Nesting | None:
             key=jax.random.key(0),
             show_progress=False,
         )
-    except (LawError, FitError, DataError):
+    except JaxscaleError:
         return None
     if not (np.asarray(found.rmse) < _EXACT).all():
         return None

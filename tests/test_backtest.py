@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 import jaxscale as js
+from jaxscale import bayes
 from jaxscale._growth import Growth, measure_growth
 
 X = np.geomspace(1e2, 1e5, 40)
@@ -125,6 +126,9 @@ def test_tables_count_every_prediction_once(test):
     inside = (bands["low"] <= bands["observed"]) & (bands["observed"] <= bands["high"])
     assert table.loc[("power", "hessian"), "coverage"] == pytest.approx(inside.mean())
     assert list(test.frame()) == list(errors)
+    wide = test.versus()
+    assert list(wide.columns) == ["power", "offset"]
+    assert wide["offset"].tolist() == errors[errors["law"] == "offset"]["rms"].tolist()
     assert "Rolling origin over 8 cuts in x" in repr(test)
     assert "90% hessian bands of power hold" in repr(test)
 
@@ -194,6 +198,18 @@ def test_widened_bands_hold_where_the_law_is_wrong_and_where_it_is_right():
     plain, wide = _held(0.02, 150)
     assert (plain < 0.65).all()
     assert (wide > 0.80).all()
+
+
+@pytest.mark.slow
+def test_a_posterior_is_a_method_among_others(runs):
+    """With flat priors and Gaussian noise its bands are those of the Hessian, to a fifth."""
+    method = bayes.posterior_method(draws=200, warmup=200, chains=2)
+    found = backtest(runs, ("hessian", method), cuts=[3e3, 3e4])
+    width = {
+        name: np.log(table["high"] / table["low"]).to_numpy()
+        for name, table in found.bands.groupby("method")
+    }
+    np.testing.assert_allclose(width["posterior"], width["hessian"], rtol=0.2)
 
 
 def test_clusters_and_methods_are_checked(runs):

@@ -257,6 +257,14 @@ def test_other_noise_compares_by_held_out_runs_alone(fits):
     assert found.best == "power"
 
 
+def test_a_law_without_a_loss_out_there_is_worst(fits):
+    lost = dataclasses.replace(fits["log"], params={"A": np.asarray(-1.0), "k": np.asarray(0.1)})
+    lost = dataclasses.replace(lost, free=np.array([np.nan, 0.0]))
+    far = js.Runs.from_arrays(x=[1e7, 1e8], loss=[0.35, 0.25])
+    with pytest.raises(js.FitError, match="no finite optimum"):
+        js.compare({"power": fits["power"], "log": lost}, holdout=far)
+
+
 def test_names_are_escaped_in_a_notebook(fits):
     found = js.compare({"<b>": fits["power"], "log": fits["log"]})
     assert "<b> cannot" not in found._repr_html_()

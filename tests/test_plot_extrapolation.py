@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import jaxscale as js
 from jaxscale import plot
-from jaxscale._backtest import Backtest
+from jaxscale._backtest_result import Backtest
 from jaxscale._crossing import Crossing
 from jaxscale._path import Path
 

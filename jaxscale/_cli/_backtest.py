@@ -10,7 +10,7 @@ from jaxscale._cli._common import out as console
 from jaxscale._errors import DataError
 
 if TYPE_CHECKING:
-    from jaxscale._backtest import Backtest
+    from jaxscale._backtest_result import Backtest
 
 
 def backtest(

@@ -23,7 +23,7 @@ from jaxscale.plot._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from jaxscale._backtest import Backtest
+    from jaxscale._backtest_result import Backtest
     from jaxscale._crossing import Crossing
 
 _FEW = 5  # points below which a mean or a share is no more than a rumor
