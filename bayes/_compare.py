@@ -11,20 +11,11 @@ import numpy as np
 import pandas as pd
 
 import jaxscale as js
-from bayes._average import average
 from bayes._diagnose import MOST_KHAT, doubt
-from bayes._folds import (
-    Folds,
-    Sampling,
-    clusters,
-    future,
-    predict_left_out,
-    refuse_starved,
-    single_runs,
-)
+from bayes._folds import Sampling, predict_left_out
 from bayes._likelihood import Counts
 from bayes._posterior import Posterior
-from bayes._scoring import Loo, psis_loo, stacking_weights, standard_error, verdict
+from bayes._scoring import Loo, psis_loo
 
 Method = Literal["loo", "cluster", "future"]
 _METHODS = ("loo", "cluster", "future")
@@ -46,7 +37,7 @@ class Comparison:
             error, weight, verdict, and what the method adds (p_loo, khat, refits, error: the
             Monte Carlo standard error of elpd).
         pointwise: one row per point: what it is, its weight in elpd, and the log density by model.
-        weights: stacking weights by model, see `stacking_weights`.
+        weights: stacking weights by model, see `jaxscale.scores.stacking_weights`.
         notes: what to know before using the numbers.
     """
 
@@ -85,7 +76,9 @@ class Comparison:
         Raises:
             LawError: for laws of different inputs.
         """
-        return average({name: each.draws for name, each in self.posteriors.items()}, self.weights)
+        return js.average(
+            {name: each.draws for name, each in self.posteriors.items()}, self.weights
+        )
 
     def frame(self) -> pd.DataFrame:
         """One row per model, best first."""
@@ -178,9 +171,9 @@ def compare(
     else:
         runs = _runs(next(iter(posteriors.values())))
         folds = (
-            clusters(runs, by)
+            js.folds.clusters(runs, by)
             if method == "cluster"
-            else future(runs, by, share=share, blocks=blocks)
+            else js.folds.future(runs, by, share=share, blocks=blocks)
         )
         points, notes = _by_refits(posteriors, folds, sampling, key, method, show_progress)
     return _comparison(posteriors, method, points, notes)
@@ -236,7 +229,7 @@ def _by_loo(
             model = posteriors[name].model
             scores = predict_left_out(
                 model,
-                single_runs(_runs(posteriors[name]), rows),
+                js.folds.single(_runs(posteriors[name]), rows),
                 sampling,
                 jax.random.fold_in(key, k),
                 jointly=False,
@@ -280,7 +273,7 @@ def _unreliable(name: str, found: Loo, bad: np.ndarray, key: jax.Array | None) -
 
 def _by_refits(
     posteriors: Mapping[str, Posterior],
-    folds: Folds,
+    folds: js.folds.Folds,
     sampling: Sampling,
     key: jax.Array,
     method: str,
@@ -288,7 +281,7 @@ def _by_refits(
 ) -> tuple[_Points, list[str]]:
     jointly = method == "cluster"
     for each in posteriors.values():
-        refuse_starved(each.model, folds)
+        js.folds.refuse_starved(each.model.law, folds)
     notes, scores = [], []
     work = sum(sampling.work(each.model, len(folds)) for each in posteriors.values())
     with js.progress("refitting", work, show_progress) as tick:
@@ -327,20 +320,20 @@ def _comparison(
     elpd = weighted.sum(axis=0)
     best = int(np.argmax(elpd))
     lower = weighted - weighted[:, [best]]
-    weights = stacking_weights(points.value, points.weight)
+    weights = js.scores.stacking_weights(points.value, points.weight)
     table = pd.DataFrame(
         {
             "model": names,
             "elpd": elpd,
-            "se": standard_error(weighted, points.block),
+            "se": js.scores.standard_error(weighted, points.block),
             "difference": elpd - elpd[best],
-            "difference_se": standard_error(lower, points.block),
+            "difference_se": js.scores.standard_error(lower, points.block),
             **points.columns,
             "weight": weights,
         }
     )
     table["verdict"] = [
-        "best" if i == best else verdict(row.difference, row.difference_se)
+        "best" if i == best else js.scores.verdict(row.difference, row.difference_se)
         for i, row in enumerate(table.itertuples())
     ]
     failed = {name: doubt(each.verdict) for name, each in posteriors.items()}

@@ -14,28 +14,8 @@ from bayes._many import Many, sample_many
 from bayes._model import Model, Table, constrained, terms
 from bayes._target import lanes_of
 
-# Sizes this close, relatively, count as equal: they are read off figures, or rounded.
-_SAME_SIZE = 0.01
 _MOST_RHAT = 1.05  # of the few draws of a refit
 _LEAST_DRAWS = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Folds:
-    """Which runs are left out, and which ones the posterior is conditioned on instead.
-
-    Attributes:
-        names: what is left out, in words, one for every fold.
-        held: the runs that are predicted, (folds, runs).
-        seen: the runs that are conditioned on, (folds, runs).
-    """
-
-    names: tuple[str, ...]
-    held: np.ndarray
-    seen: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 class Scores(NamedTuple):
@@ -68,106 +48,9 @@ class Sampling(NamedTuple):
         return refits * self.chains * (self.warmup_of(model) + self.draws)
 
 
-def single_runs(runs: js.Runs, which: np.ndarray) -> Folds:
-    """A fold for each of some runs, by position."""
-    held = np.arange(len(runs)) == np.asarray(which, int)[:, None]
-    rows = np.asarray(runs.row)[which]
-    return _checked(runs, tuple(f"row {row}" for row in rows), held, ~held)
-
-
-def clusters(runs: js.Runs, by: Any) -> Folds:
-    """A fold for each cluster, as `jaxscale.cluster_codes` makes them."""
-    codes = js.cluster_codes(runs, by)
-    held = np.unique(codes)[:, None] == codes
-    held = held[(held & _counted(runs)).any(axis=1)]
-    names = tuple(_cluster_label(runs, by, np.flatnonzero(each)) for each in held)
-    return _checked(runs, names, held, ~held)
-
-
-def _cluster_label(runs: js.Runs, by: Any, members: np.ndarray) -> str:
-    if isinstance(by, str) and (by in runs.inputs or by != "cluster"):
-        return f"{by} = {np.median(sizes(runs, by)[members]):.4g}"
-    labels = runs.cluster if by is None or isinstance(by, str) else by
-    return f"cluster {np.asarray(labels)[members[0]]}"
-
-
-def sizes(runs: js.Runs, by: Any = None) -> np.ndarray:
-    """What orders the runs from small to large: 6 N D, an input, or numbers, shape (runs,).
-
-    Raises:
-        DataError: if there is no such input, or if None could mean several.
-    """
-    inputs = {name: np.asarray(x, float) for name, x in runs.inputs.items()}
-    if by is None:
-        by = "C" if {"N", "D"} <= set(inputs) else next(iter(inputs))
-        if by != "C" and len(inputs) > 1:
-            raise js.DataError(f"say what orders the runs with by=, such as by={by!r}")
-    if isinstance(by, str) and by in inputs:
-        return inputs[by]
-    if isinstance(by, str) and by in ("C", "flop") and {"N", "D"} <= set(inputs):
-        return np.asarray(6.0 * inputs["N"] * inputs["D"])
-    if isinstance(by, str):
-        raise js.DataError(f"there is no input {by!r} to order the runs by")
-    numbers = np.asarray(by, float)
-    if numbers.shape != (len(runs),) or not (np.isfinite(numbers) & (numbers > 0)).all():
-        raise js.DataError(f"by must have {len(runs)} positive numbers, one for each run")
-    return numbers
-
-
-def future(runs: js.Runs, by: Any = None, *, share: float = 0.4, blocks: int = 4) -> Folds:
-    """Blocks of the largest runs, each predicted from the runs that are smaller than all of it.
-
-    The largest `share` of the runs is cut into `blocks` of about equal numbers; runs of equal size
-    stay together. What lies within 1% of the smallest run of a block counts as of its size, so
-    that it is not conditioned on.
-
-    Raises:
-        DataError: if all runs are of one size, or for a share or a number that cannot be.
-    """
-    if not 0 < share < 1 or blocks < 1:
-        said = f"got share={share} and blocks={blocks}"
-        raise js.DataError(f"share must lie between 0 and 1, and blocks be 1 or more; {said}")
-    size, counted = sizes(runs, by), _counted(runs)
-    ranked = np.sort(size[counted])
-    first = np.linspace((1 - share) * len(ranked), len(ranked), blocks + 1)[:-1]
-    cuts = np.unique(ranked[np.minimum(np.round(first).astype(int), len(ranked) - 1)])
-    cuts = cuts[cuts > ranked[0] * (1 + _SAME_SIZE)]
-    if not len(cuts):
-        raise js.DataError(f"{runs.source}: the runs are too much of one size to leave some out")
-    upper = np.append(cuts[1:], np.inf)
-    held = (size >= cuts[:, None]) & (size < upper[:, None])
-    seen = size < (1 - _SAME_SIZE) * cuts[:, None]
-    shown = by if isinstance(by, str) else "size"
-    names = tuple(f"{shown} {size[e].min():.3g} to {size[e].max():.3g}" for e in held & counted)
-    return _checked(runs, names, held, seen)
-
-
-def _counted(runs: js.Runs) -> np.ndarray:
-    return np.asarray(np.asarray(runs.weight) > 0)
-
-
-def _checked(runs: js.Runs, names: tuple[str, ...], held: np.ndarray, seen: np.ndarray) -> Folds:
-    return Folds(names, held & _counted(runs), seen & _counted(runs))
-
-
-def refuse_starved(model: Model, folds: Folds) -> None:
-    """Refuse folds that leave fewer runs than the law has parameters.
-
-    Raises:
-        DataError: naming the fold.
-    """
-    left = folds.seen.sum(axis=1)
-    needed = len(model.law.params)
-    if left.min() < needed:
-        raise js.DataError(
-            f"without the runs of {folds.names[int(left.argmin())]}, only {left.min()} are left, "
-            f"fewer than the {needed} parameters of {model.law.name!r}: leave out less"
-        )
-
-
 def predict_left_out(
     model: Model,
-    folds: Folds,
+    folds: js.folds.Folds,
     sampling: Sampling,
     key: jax.Array,
     *,
@@ -244,7 +127,9 @@ def _left_out(law: js.Law, tables: Table, held: Any, u: dict[str, Any], jointly:
     return jax.lax.map(fold, (tables, held, u))
 
 
-def _notes(folds: Folds, found: Many, chosen: np.ndarray, effective: np.ndarray) -> list[str]:
+def _notes(
+    folds: js.folds.Folds, found: Many, chosen: np.ndarray, effective: np.ndarray
+) -> list[str]:
     rhat = np.asarray(array_stats.rhat(np.moveaxis(found.u["main"], -1, 1)))
     worst = np.nanmax(np.where(np.isfinite(rhat), rhat, np.inf), axis=1)
     divergent = np.asarray(found.stats["diverging"]).sum(axis=(1, 2))

@@ -3,6 +3,7 @@
 from jaxscale import (
     datasets as datasets,
     flops as flops,
+    folds as folds,
     laws as laws,
     plot as plot,
     published as published,
@@ -11,9 +12,14 @@ from jaxscale import (
 from jaxscale._agree import Agreement as Agreement, agree as agree
 from jaxscale._allocate import Frontier as Frontier, allocate as allocate
 from jaxscale._approach import Approach as Approach
+from jaxscale._are_grid import AREGrid as AREGrid, are_grid as are_grid
 from jaxscale._audit import Audit as Audit, audit as audit
+from jaxscale._average import average as average
+from jaxscale._backtest import backtest as backtest
+from jaxscale._backtest_result import Backtest as Backtest
 from jaxscale._belief import Guess as Guess
 from jaxscale._bootstrap import bootstrap as bootstrap
+from jaxscale._borrow import Borrowing as Borrowing, borrowing as borrowing
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
 from jaxscale._candidates import (
     candidates as candidates,
@@ -23,6 +29,8 @@ from jaxscale._candidates import (
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
+from jaxscale._compare import compare as compare
+from jaxscale._comparison import Comparison as Comparison
 from jaxscale._conformal import (
     conformal as conformal,
     extrapolation_residuals as extrapolation_residuals,
@@ -31,6 +39,8 @@ from jaxscale._correction_path import (
     CorrectionPath as CorrectionPath,
     correction_path as correction_path,
 )
+from jaxscale._crossing import Crossing as Crossing, crossing as crossing
+from jaxscale._decision import Decisions as Decisions, decision_accuracy as decision_accuracy
 from jaxscale._design_noise import DesignNoise as DesignNoise
 from jaxscale._draws import Draws as Draws
 from jaxscale._early_stop import EarlyStop as EarlyStop, early_stop as early_stop
@@ -58,6 +68,10 @@ from jaxscale._law import Input as Input, Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from jaxscale._mesh import use_mesh as use_mesh
 from jaxscale._multiverse import multiverse as multiverse
+from jaxscale._nested import (
+    LikelihoodRatio as LikelihoodRatio,
+    likelihood_ratio as likelihood_ratio,
+)
 from jaxscale._objective import (
     Gaussian as Gaussian,
     Huber as Huber,
@@ -92,10 +106,12 @@ from jaxscale._quantity import (
     optimal_D as optimal_D,
     optimal_N as optimal_N,
 )
+from jaxscale._recipes import Recipes as Recipes, compare_recipes as compare_recipes
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top
 from jaxscale._save import load as load, save as save
+from jaxscale._split import split_top as split_top, top as top
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
 from jaxscale._surface import surface as surface

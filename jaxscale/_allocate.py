@@ -145,7 +145,7 @@ def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> 
         point = allocate(draws.fit, flop=budget, cost=cost)
         N, D = point.N, point.D
     else:
-        N = jnp.asarray(np.nanmedian(each["N"], axis=0))
+        N = jnp.asarray(_middle_size(each["N"], draws.center))
         D = jnp.exp(log_tokens(cost, jnp.log(N), jnp.log(budget)))
     there = predict(draws, N=N, D=D, level=level)
     found = {name: tuple(np.nanquantile(v, tails(level), axis=0)) for name, v in each.items()}
@@ -164,6 +164,13 @@ def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> 
         # Doubt comes first, and prediction says it, too.
         notes=tuple(dict.fromkeys(filter(None, (draws.doubt, *note, *there.notes)))),
     )
+
+
+def _middle_size(sizes: np.ndarray, center: str) -> np.ndarray:
+    """The median size over the draws, or the mean of its log."""
+    if center == "median":
+        return np.nanmedian(sizes, axis=0)
+    return np.exp(np.nanmean(np.log(sizes), axis=0))
 
 
 def _conditional_note(sizes: np.ndarray, budget: Any) -> tuple[str, ...]:

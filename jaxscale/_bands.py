@@ -17,15 +17,16 @@ _CLOSE, _MOST_STEPS = 1e-10, 80
 
 
 class Bands(NamedTuple):
-    """Lower and upper ends of both bands, medians of the law, and whether a draw was of use there.
+    """Lower and upper ends of both bands, middles of the law, and whether a draw was of use there.
 
-    `law` and `run` have shape (2, points), `median` and `usable` have shape (points,), the last
-    being the share of the draws that give a finite loss.
+    `law` and `run` have shape (2, points); `median`, `mean` and `usable` have shape (points,), the
+    last being the share of the draws that give a finite loss.
     """
 
     law: np.ndarray
     run: np.ndarray
     median: np.ndarray
+    mean: np.ndarray
     usable: np.ndarray
 
 
@@ -71,8 +72,8 @@ def bands(draws: Draws, inputs: dict[str, Any], level: float) -> tuple[Bands, tu
     params, noise, notes = finite_draws(draws)
     ends = np.array(tails(level))
     points = tuple(jnp.asarray(inputs[name], float) for name in draws.law.inputs)
-    law, run, median, usable = _bands(draws.law, noise, params, points, ends)
-    found = Bands(np.asarray(law).T, np.asarray(run).T, np.asarray(median), np.asarray(usable))
+    law, run, *middles, usable = _bands(draws.law, noise, params, points, ends)
+    found = Bands(np.asarray(law).T, np.asarray(run).T, *map(np.asarray, (*middles, usable)))
     least = float(found.usable.min(initial=1.0))
     if least <= 0.5:
         raise LawError(f"only {least:.0%} of the draws give a finite loss at these inputs")
@@ -91,7 +92,7 @@ def _bands(law: Law, noise: RunNoise, params: Any, points: Any, ends: Any) -> An
         inputs = dict(zip(law.inputs, point, strict=True))
         run = mixture_quantiles(noise, predicted, inputs, ends, usable)
         run = jnp.exp(run) if noise.log else run
-        return jnp.stack([low, high]), run, middle, usable.mean()
+        return jnp.stack([low, high]), run, middle, jnp.nanmean(predicted), usable.mean()
 
     size = max(1, _CHUNK // len(params[law.names[0]]))
     return jax.lax.map(at, points, batch_size=size)

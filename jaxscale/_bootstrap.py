@@ -1,5 +1,6 @@
 """bootstrap(): how the estimates would scatter over other tables of runs like this one."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -109,7 +110,10 @@ def bootstrap(
     if by is not None:
         method += f" by {by}" if isinstance(by, str) else " by the labels given"
     name = resamples_name(runs, kind, job.codes, n, key)
-    return _collect(fit, runs, method, found, beaten, by is None, name)
+    made = _collect(fit, method, found, beaten, by is None)
+    return dataclasses.replace(
+        made, resamples=Resamples(name, np.flatnonzero(finite_refits(fit, found)))
+    )
 
 
 def most_at_once(runs: Runs) -> int:
@@ -183,8 +187,7 @@ def _resample(fit: Fit, kind: Kind, codes: np.ndarray | None, n: int, key: jax.A
     if kind == "wild" and isinstance(fit.objective, LogQuantile):
         raise DataError("random signs would make the law a median; use kind='pairs' for a quantile")
     if kind == "wild":
-        r = np.asarray(fit.residuals()) / np.sqrt(1 - _leverage(fit))
-        return _Resamples(loss=_losses(fit, r * webb_weights(len(runs), codes, n, key)))
+        return _Resamples(loss=wild_losses(fit, webb_weights(len(runs), codes, n, key)))
     if kind not in ("residual", "parametric"):
         raise DataError(f"kind must be 'pairs', 'residual', 'wild' or 'parametric', not {kind!r}")
     if codes is not None:
@@ -223,6 +226,14 @@ def webb_weights(runs: int, codes: np.ndarray | None, n: int, key: jax.Array) ->
     points = np.concatenate([-_WEBB, _WEBB])
     drawn = points[np.asarray(jax.random.randint(key, (n, units), 0, len(points)))]
     return drawn if codes is None else drawn[:, codes]
+
+
+def wild_losses(fit: Fit, factors: np.ndarray) -> np.ndarray:
+    """Losses whose residuals are those of the fit times factors, shape (n, runs).
+
+    Each is divided by sqrt(1 - leverage) first, for what the fit took of it.
+    """
+    return _losses(fit, np.asarray(fit.residuals()) / np.sqrt(1 - _leverage(fit)) * factors)
 
 
 def _losses(fit: Fit, residuals: np.ndarray) -> np.ndarray:
@@ -274,41 +285,51 @@ def _cold(
     return Refits(*merged), int(clearly.sum())
 
 
-def _collect(
-    fit: Fit, runs: Runs, method: str, found: Refits, beaten: int, iid: bool, name: str
-) -> Draws:
-    notes = []
-    if beaten:
-        notes.append(
-            f"In {beaten:,} of {len(found.value):,} resamples a cold start found a better optimum "
-            "than the one next to the fit; the better one is used."
-        )
-    params = physical_params(fit.law, found.theta, fit.log_refs)
-    table = {name: np.asarray(values) for name, values in params.items()}
-    good = np.isfinite(found.value) & np.all([np.isfinite(v) for v in table.values()], axis=0)
+def _collect(fit: Fit, method: str, found: Refits, beaten: int, iid: bool) -> Draws:
+    good = finite_refits(fit, found)
     failed = int((~good).sum())
     if failed > len(good) / 2:
         raise FitError(
             f"{failed:,} of {len(good):,} resamples have no finite optimum: these runs cannot "
             "carry a bootstrap; profile the parameters or use fewer of them"
         )
+    made = draws_of(fit, method, found, good)
+    notes = list(made.notes)
+    if beaten:
+        notes.insert(
+            0,
+            f"In {beaten:,} of {len(found.value):,} resamples a cold start found a better optimum "
+            "than the one next to the fit; the better one is used.",
+        )
+    if iid and (demand := demanded_clusters(fit)):
+        notes.append(demand.sentence)
+    return dataclasses.replace(made, notes=tuple(notes))
+
+
+def finite_refits(fit: Fit, found: Refits) -> np.ndarray:
+    """Which refits have a finite optimum at finite parameters, shape (sets,)."""
+    params = physical_params(fit.law, found.theta, fit.log_refs)
+    finite = [np.isfinite(np.asarray(values)) for values in params.values()]
+    return np.asarray(np.isfinite(found.value) & np.all(finite, axis=0))
+
+
+def draws_of(fit: Fit, method: str, found: Refits, good: np.ndarray) -> Draws:
+    """The good ones among refits to resamples, as draws; the notes say what is wrong with some."""
+    params = physical_params(fit.law, found.theta, fit.log_refs)
+    failed, notes = int((~good).sum()), []
     if failed:
         notes.append(f"{failed:,} of {len(good):,} resamples have no finite optimum.")
     stopped = int((good & ~found.converged).sum())
     if stopped:
         notes.append(f"{stopped:,} of {len(good):,} resamples did not converge; they are kept.")
-    notes += _runaways(fit, found.theta[good])
-    if iid and (demand := demanded_clusters(fit)):
-        notes.append(demand.sentence)
     return Draws(
         fit=fit,
         method=method,
-        params={name: values[good] for name, values in table.items()},
+        params={name: np.asarray(values)[good] for name, values in params.items()},
         scale=np.full(int(good.sum()), fit.noise_scale() * inflation(fit)),
         value=found.value[good],
         failed=failed,
-        notes=tuple(notes),
-        resamples=Resamples(name, np.flatnonzero(good)),
+        notes=(*notes, *_runaways(fit, found.theta[good])),
     )
 
 

@@ -16,9 +16,7 @@ from jaxscale._fit import Fit
 from jaxscale._law import physical_params
 from jaxscale._predict import Prediction, predict
 from jaxscale._refit import refit_sets, single_fit
-
-_RUNS_PER_PARAMETER = 3
-_CUTS = 8
+from jaxscale._sizes import RUNS_PER_PARAMETER, kept_below
 
 
 def extrapolation_residuals(fit: Fit, *, by: str = "flop", cuts: Any = None) -> pd.DataFrame:
@@ -47,9 +45,9 @@ def extrapolation_residuals(fit: Fit, *, by: str = "flop", cuts: Any = None) -> 
         >>> extrapolation_residuals(fit, by="flop", cuts=[1e20, 3e20])
     """
     runs = single_fit(fit)
-    scale = _scale(fit, by, runs.inputs)
+    scale = scale_of(fit, by, runs.inputs)
     weight = np.asarray(runs.weight, float)
-    kept = _kept(fit, by, scale, weight, cuts)
+    kept = kept_below(scale, weight, RUNS_PER_PARAMETER * len(fit.law.params), cuts, by)
     refits = refit_sets(fit, weight=np.where(kept, weight, 0.0))
     if not np.isfinite(refits.value).all():
         raise DataError(f"the law cannot be fitted below some cut in {by}; give larger cuts")
@@ -72,7 +70,7 @@ def extrapolation_residuals(fit: Fit, *, by: str = "flop", cuts: Any = None) -> 
     )
 
 
-def _scale(fit: Fit, by: str, inputs: Any) -> np.ndarray:
+def scale_of(fit: Fit, by: str, inputs: Any) -> np.ndarray:
     """The value of every run, or of new inputs, on the scale of extrapolation."""
     if by != "flop" and by not in fit.law.inputs:
         raise DataError(f"by must be 'flop' or one of {', '.join(fit.law.inputs)}, not {by!r}")
@@ -81,27 +79,6 @@ def _scale(fit: Fit, by: str, inputs: Any) -> np.ndarray:
     if by != "flop":
         return np.asarray(inputs[by], float)
     return 6 * np.asarray(inputs["N"], float) * np.asarray(inputs["D"], float)
-
-
-def _kept(fit: Fit, by: str, scale: np.ndarray, weight: np.ndarray, cuts: Any) -> np.ndarray:
-    """Which runs lie below each cut, shape (cuts, runs)."""
-    used = weight > 0
-    least = _RUNS_PER_PARAMETER * len(fit.law.params)
-    if cuts is None:
-        levels = np.unique(scale[used])
-        counts = np.array([(scale[used] <= level).sum() for level in levels])
-        levels = levels[(counts >= least) & (counts < used.sum())]
-        chosen = np.linspace(0, len(levels) - 1, min(_CUTS, len(levels))).round().astype(int)
-        cuts = levels[np.unique(chosen)]
-    limits = np.atleast_1d(np.asarray(cuts, float))
-    below = (scale <= limits[:, None] * (1 + 1e-9)) & used
-    enough = (below.sum(axis=1) >= least) & (below.sum(axis=1) < used.sum())
-    if not enough.any():
-        raise DataError(
-            f"no cut in {by} leaves at least {least} runs below it ({_RUNS_PER_PARAMETER} per "
-            "parameter) and one above it"
-        )
-    return below[enough]
 
 
 def conformal(
@@ -148,9 +125,9 @@ def conformal(
         raise DataError(f"rho must lie in (0, 1], got {rho}")
     size, place = _past(residuals)
     point = predict(fit, **inputs)
-    scale = _scale(fit, by, point.inputs)
+    scale = scale_of(fit, by, point.inputs)
     runs = fit.ranges if fit.runs is None else fit.runs.inputs
-    seen = _scale(fit, by, runs)
+    seen = scale_of(fit, by, runs)
     if fit.runs is not None:
         seen = seen[np.asarray(fit.runs.weight) > 0]
     distance = np.maximum(np.log10(scale / seen.max()), 0.0)

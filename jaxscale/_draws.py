@@ -28,8 +28,8 @@ class Draws:
         method: how they were made, such as ``"pairs bootstrap"``.
         params: draws in the user's units by parameter, each of shape (draws,).
         scale: noise scale of the objective's noise model, shape (draws,).
-        center: what a prediction reports as its middle: the fit's own value, or the median of the
-            draws (for a posterior).
+        center: what a prediction reports as its middle: the fit's own value, the median of the
+            draws (for a posterior), or their mean (for an average of laws).
         value: objective that each draw minimizes (of a bootstrap), shape (draws,), or None.
         failed: how many draws were lost, for example because a resample had no finite optimum.
         notes: what to know before using them.
@@ -45,7 +45,7 @@ class Draws:
     method: str
     params: dict[str, np.ndarray]
     scale: np.ndarray
-    center: Literal["fit", "median"] = "fit"
+    center: Literal["fit", "median", "mean"] = "fit"
     value: np.ndarray | None = None
     failed: int = 0
     notes: tuple[str, ...] = ()
@@ -139,7 +139,9 @@ class Draws:
         draws = np.asarray(evaluate(self.law, chosen, self.params))
         point = np.asarray(evaluate(self.law, chosen, self.fit.params))
         low, high = np.quantile(draws, tails(level), axis=0)
-        middle = point if self.center == "fit" else np.median(draws, axis=0)
+        middle = point
+        if self.center != "fit":
+            middle = draws.mean(axis=0) if self.center == "mean" else np.median(draws, axis=0)
         return pd.DataFrame(
             {
                 "quantity": [q.label for q in chosen],

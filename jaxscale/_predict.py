@@ -89,7 +89,7 @@ def predict(source: Any, *, level: float = 0.9, **inputs: Any) -> Prediction:
 
     return Prediction(
         inputs=arrays,
-        mean=mean if draws.center == "fit" else shaped(found.median),
+        mean=mean if draws.center == "fit" else shaped(getattr(found, draws.center)),
         law_low=shaped(found.law[0]),
         law_high=shaped(found.law[1]),
         run_low=shaped(found.run[0]),

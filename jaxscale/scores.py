@@ -9,10 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.optimize
 import scipy.stats
 
 from jaxscale._draws import tails
 from jaxscale._errors import DataError
+
+# Below this difference the distribution of its error is skewed and its standard error too small.
+_SMALL = 4.0
+_ERRORS = 2.0
+_NO_WEIGHT = 1e-3
 
 
 class Pit(NamedTuple):
@@ -194,6 +200,108 @@ def coverage_by_distance(
         width = float(np.median((high - low)[here])) if here.any() else np.nan
         rows.append((begin, end, found.n, found.share, found.error, width))
     return pd.DataFrame(rows, columns=["from", "to", "count", "coverage", "error", "width"])
+
+
+def pairwise_agreement(predicted: Any, observed: Any, *, ties: str = "half") -> tuple[float, int]:
+    """Share of the pairs with sign(y^_A - y^_B) = sign(y_A - y_B), and their number.
+
+    Args:
+        predicted, observed: a number for each of the items to rank, shape (items,).
+        ties: what a pair counts in which either is a draw: ``"half"`` a right one, ``"wrong"``, or
+            ``"drop"``. Draws that are predicted right are right.
+
+    Raises:
+        DataError: for fewer than two items, or no pair that counts.
+
+    Source: decision accuracy, Magnusson et al. 2025, arXiv 2504.11393, where ties are left open.
+
+    Example:
+        >>> pairwise_agreement([2.9, 3.0, 3.2], [2.1, 2.0, 2.4])
+    """
+    predicted, observed = _numbers(predicted=predicted, observed=observed)
+    if ties not in ("half", "wrong", "drop"):
+        raise DataError(f"ties must be 'half', 'wrong' or 'drop', not {ties!r}")
+    if predicted.ndim != 1 or len(predicted) < 2:
+        raise DataError("ranking takes at least two items, in one row")
+    first, second = np.triu_indices(len(predicted), 1)
+    guess = np.sign(predicted[first] - predicted[second])
+    truth = np.sign(observed[first] - observed[second])
+    right = (guess == truth).astype(float)
+    drawn = ((guess == 0) | (truth == 0)) & (guess != truth)
+    if ties == "half":
+        right[drawn] = 0.5
+    elif ties == "drop":
+        right = right[~drawn]
+    if not len(right):
+        raise DataError("all pairs are draws")
+    return float(right.mean()), len(right)
+
+
+def standard_error(values: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """se(sum_i x_i) = sqrt(n var x), or over the sums of blocks where that is larger.
+
+    Args:
+        values: one row per point, (points, models).
+        block: of each point, (points,), whose points share their error.
+    """
+    codes = np.unique(block, return_inverse=True)[1]
+    sums = np.stack([np.bincount(codes, column) for column in values.T], axis=1)
+    each = [
+        np.sqrt(len(x)) * x.std(axis=0, ddof=1) if len(x) > 1 else np.zeros(x.shape[1])
+        for x in (values, sums)
+    ]
+    return np.maximum(*each)
+
+
+def verdict(difference: float, error: float) -> str:
+    """Whether a model of lower elpd is ``"tied"`` with the best, or ``"worse"``.
+
+    Tied is a difference below two standard errors, or below 4: for so small a difference the
+    normal approximation fails and the standard error is too small.
+
+    Args:
+        difference: of elpd to the best, at most 0.
+        error: its standard error, paired over points.
+
+    Source: Sivula et al. 2020, arXiv 2008.10296.
+    """
+    return "tied" if -difference < max(_SMALL, _ERRORS * error) else "worse"
+
+
+def stacking_weights(value: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """w = argmax sum_i weight_i log sum_k w_k exp(value_ik), over w_k >= 0 with sum one.
+
+    The weights of the mixture of predictive distributions that predicts best, in which models that
+    say the same share one weight; they are not probabilities that a model is true.
+
+    Args:
+        value: log predictive densities, (points, models).
+        weight: of the points, (points,); default 1.
+
+    Source: Yao, Vehtari, Simpson & Gelman 2018, Bayesian Analysis 13(3), 917-1007.
+
+    Example:
+        >>> stacking_weights(np.log([[0.9, 0.1], [0.2, 0.8]]))
+    """
+    points, models = value.shape
+    share = np.ones(points) if weight is None else weight / weight.mean()
+    density = np.exp(value - value.max(axis=1, keepdims=True))
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = np.maximum(density @ w, 1e-300)
+        return -float(share @ np.log(mixed)), -(density.T @ (share / mixed))
+
+    found = scipy.optimize.minimize(
+        loss,
+        np.full(models, 1 / models),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * models,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-10, "maxiter": 500},
+    ).x
+    found = np.where(found < _NO_WEIGHT, 0.0, found)
+    return np.asarray(found / found.sum())
 
 
 def _numbers(**arrays: Any) -> tuple[np.ndarray, ...]:

@@ -11,10 +11,12 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 import jaxscale as js
-from bayes._average import average, counts
-from bayes._folds import Sampling, clusters, future, predict_left_out, single_runs
-from bayes._scoring import psis_loo, stacking_weights, standard_error, verdict
+from bayes._folds import Sampling, predict_left_out
+from bayes._scoring import psis_loo
 from jaxscale import bayes
+from jaxscale._average import average, counts
+from jaxscale.folds import clusters, future, single
+from jaxscale.scores import stacking_weights, standard_error, verdict
 
 SIGMA, TAU = 0.05, 0.08
 FEW = Sampling(chains=2, warmup=300, draws=600)
@@ -92,7 +94,7 @@ def closed_form(model, folds, jointly):
 def test_importance_sampling_equals_the_closed_form(posteriors, name):
     found = psis_loo(posteriors[name])
     model = posteriors[name].model
-    exact = closed_form(model, single_runs(model.fit.runs, np.arange(24)), jointly=False)
+    exact = closed_form(model, single(model.fit.runs, np.arange(24)), jointly=False)
     assert found.khat.max() < 0.8
     assert found.elpd == pytest.approx(exact, abs=0.15)
     assert found.elpd.sum() == pytest.approx(exact.sum(), abs=0.5)
@@ -120,7 +122,7 @@ def test_clusters_left_out_equal_the_closed_form(by_cluster, line, name):
 
 def test_runs_left_out_equal_the_closed_form(plain, line, key):
     # Six folds again, and the same compiled program.
-    some = single_runs(line, np.array([0, 5, 9, 13, 18, 23]))
+    some = single(line, np.array([0, 5, 9, 13, 18, 23]))
     for folds in (some, future(line, share=0.7, blocks=6)):
         scores = predict_left_out(plain, folds, FEW, key, jointly=False)
         exact = closed_form(plain, folds, jointly=False)

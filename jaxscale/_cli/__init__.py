@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from jaxscale._cli._approaches import approaches
+from jaxscale._cli._backtest import backtest
 from jaxscale._cli._common import in_session
+from jaxscale._cli._compare import compare
 from jaxscale._cli._datasets import datasets
 from jaxscale._cli._fit import fit
 from jaxscale._cli._plan import plan
@@ -29,6 +31,8 @@ COMMANDS = (
     posterior,
     audit,
     approaches,
+    compare,
+    backtest,
     laws,
     datasets,
     predict,

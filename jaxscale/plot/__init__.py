@@ -6,6 +6,7 @@ Matplotlib is imported when the first picture is drawn, not before.
 
 from jaxscale.plot._approaches import agreement as agreement, isoflop_fits as isoflop_fits
 from jaxscale.plot._choices import influence as influence, specification as specification
+from jaxscale.plot._extrapolation import backtest as backtest, crossing as crossing
 from jaxscale.plot._fit import (
     isoflop as isoflop,
     residuals as residuals,

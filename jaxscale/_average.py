@@ -9,14 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxscale as js
+from jaxscale._draws import Draws, as_draws
+from jaxscale._errors import DataError, LawError
+from jaxscale._fit import Fit
+from jaxscale._law import Law
+from jaxscale._param import real
+from jaxscale._refit import inflation
+from jaxscale._run_noise import RunNoise
+from jaxscale._verdict import Finding, Verdict
 
 _MEMBER = "model"  # the parameter that says which law a draw belongs to
 _FAR = 50.0  # log residual beyond which no loss lies
+_COPIES = 4000  # of a fit without draws: weights are kept to a few parts in ten thousand
+_UNIT = 1e-6  # to which weights must have a sum of one
 
 
 @functools.lru_cache(maxsize=64)
-def composite(names: tuple[str, ...], laws: tuple[js.Law, ...]) -> js.Law:
+def composite(names: tuple[str, ...], laws: tuple[Law, ...]) -> Law:
     """L(inputs) = law_k(inputs; parameters of k), where k is the parameter ``model``.
 
     Parameters are called ``NAME_parameter``, and mean nothing in draws of another model. What all
@@ -33,7 +42,7 @@ def composite(names: tuple[str, ...], laws: tuple[js.Law, ...]) -> js.Law:
     inputs = laws[0].inputs
     for name, law in zip(names, laws, strict=True):
         if set(law.inputs) != set(inputs):
-            raise js.LawError(
+            raise LawError(
                 f"only laws of the same inputs can be averaged: {names[0]} is in "
                 f"{', '.join(inputs)}, and {name} in {', '.join(law.inputs)}"
             )
@@ -58,7 +67,7 @@ def composite(names: tuple[str, ...], laws: tuple[js.Law, ...]) -> js.Law:
 
     optima = tuple(law.optimum for law in laws)
     shared = [name for name, _ in laws[0].derived if all(name in dict(x.derived) for x in laws)]
-    return js.Law(
+    return Law(
         name="average",
         fn=fn,
         params=(
@@ -67,7 +76,7 @@ def composite(names: tuple[str, ...], laws: tuple[js.Law, ...]) -> js.Law:
                 for name, law in zip(names, laws, strict=True)
                 for own, param in law.params
             ),
-            (_MEMBER, js.real(-1.0, float(len(names)))),
+            (_MEMBER, real(-1.0, float(len(names)))),
         ),
         inputs=inputs,
         formula=" or ".join(names),
@@ -78,7 +87,7 @@ def composite(names: tuple[str, ...], laws: tuple[js.Law, ...]) -> js.Law:
     )
 
 
-def own_params(name: str, law: js.Law, params: Mapping[str, Any]) -> dict[str, Any]:
+def own_params(name: str, law: Law, params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of one member among those of the average."""
     return {own: params[f"{name}_{own}"] for own in law.names}
 
@@ -90,10 +99,10 @@ def _chosen(member: Any, each: list[Any]) -> Any:
     return found
 
 
-class EitherNoise(js.RunNoise):
+class EitherNoise(RunNoise):
     """The noise of the member that each draw belongs to; `member` has shape (draws,)."""
 
-    members: tuple[js.RunNoise, ...]
+    members: tuple[RunNoise, ...]
     member: Any
 
     @property
@@ -109,10 +118,10 @@ class EitherNoise(js.RunNoise):
         return _chosen(self.member, list(low)), _chosen(self.member, list(high))
 
 
-class LogOfRaw(js.RunNoise):
+class LogOfRaw(RunNoise):
     """Noise of the loss itself, as one of log loss: loss = predicted - raw = predicted e^-r."""
 
-    raw: js.RunNoise
+    raw: RunNoise
 
     @property
     def log(self) -> bool:
@@ -143,16 +152,27 @@ def counts(weights: np.ndarray, available: np.ndarray) -> np.ndarray:
     return np.minimum(found, available)
 
 
-def average(draws: Mapping[str, js.Draws], weights: Mapping[str, float]) -> js.Draws:
+def average(sources: Mapping[str, Any], weights: Mapping[str, float]) -> Draws:
     """p(y) = sum_k w_k p_k(y) as draws: evenly spaced ones of each model, in proportion to w_k.
 
+    `predict` and `allocate` take the result. Their bands of the law hold the scatter of each law's
+    draws and the choice among the laws; of fits without draws the choice alone.
+
     Args:
-        draws: of every model, by name.
+        sources: a fit, its draws or a posterior of every model, by name. Where all are fits, the
+            middle of a prediction is the weighted mean, else the median of the draws.
         weights: by name, with sum one.
 
     Raises:
         LawError: for laws of different inputs.
+        DataError: for weights that do not fit.
+
+    Example:
+        >>> predict(average({"a": one, "b": other}, {"a": 0.7, "b": 0.3}), N=1e11, D=1e13)
     """
+    _refuse_weights(sources, weights)
+    made = {name: as_draws(source) for name, source in sources.items()}
+    draws = {name: _copies(sources[name]) if x is None else x for name, x in made.items()}
     share = np.array([weights[name] for name in draws])
     taken = counts(share, np.array([len(each) for each in draws.values()]))
     kept = {name: int(n) for name, n in zip(draws, taken, strict=True) if n}
@@ -169,15 +189,37 @@ def average(draws: Mapping[str, js.Draws], weights: Mapping[str, float]) -> js.D
     notes = [f"{name}: {text}" for name in names for text in draws[name].notes]
     doubts = [f"{name}: {draws[name].doubt}" for name in names if draws[name].doubt]
     top = names[int(np.argmax(list(kept.values())))]
-    return js.Draws(
+    return Draws(
         fit=_fit(law, names, {name: draws[name].fit for name in names}, top),
         method=f"average of {', '.join(f'{name} ({weights[name]:.0%})' for name in names)}",
         params={**params, _MEMBER: member.astype(float)},
         scale=scale,
-        center="median",
+        center="mean" if all(x is None for x in made.values()) else "median",
         notes=tuple(notes),
         noise=_noise([each.run_noise for each in members], which, member),
         doubt=" ".join(doubts),
+    )
+
+
+def _refuse_weights(sources: Mapping[str, Any], weights: Mapping[str, float]) -> None:
+    if not sources or set(weights) != set(sources):
+        raise DataError(
+            f"each model needs a weight: there are {', '.join(sources) or 'none'}, and weights of "
+            f"{', '.join(weights) or 'none'}"
+        )
+    values = np.array([weights[name] for name in sources], float)
+    if not (values >= 0).all() or abs(values.sum() - 1) > _UNIT:
+        raise DataError(f"weights are 0 or more and have a sum of one, got {dict(weights)}")
+
+
+def _copies(fit: Fit) -> Draws:
+    """A fit without draws, as draws that are all the same."""
+    return Draws(
+        fit=fit,
+        method="fit",
+        params={name: np.full(_COPIES, float(value)) for name, value in fit.params.items()},
+        scale=np.full(_COPIES, fit.noise_scale() * inflation(fit)),
+        notes=("Its own uncertainty is not in the band: give its draws to add it.",),
     )
 
 
@@ -193,7 +235,7 @@ def _spread(values: Any, which: np.ndarray, own: np.ndarray) -> np.ndarray:
     return found
 
 
-def _noise(members: list[js.RunNoise], which: list[np.ndarray], member: np.ndarray) -> EitherNoise:
+def _noise(members: list[RunNoise], which: list[np.ndarray], member: np.ndarray) -> EitherNoise:
     if len({each.log for each in members}) > 1:
         members = [each if each.log else LogOfRaw(each) for each in members]
     spread = [
@@ -204,11 +246,11 @@ def _noise(members: list[js.RunNoise], which: list[np.ndarray], member: np.ndarr
 
 
 def _fit(
-    law: js.Law,
+    law: Law,
     names: tuple[str, ...],
-    fits: Mapping[str, js.Fit],
+    fits: Mapping[str, Fit],
     top: str,
-) -> js.Fit:
+) -> Fit:
     """What draws of the average belong to: the parameters of all fits, at the heaviest model."""
     middle = {
         f"{name}_{own}": float(value) for name in names for own, value in fits[name].params.items()
@@ -221,13 +263,13 @@ def _fit(
         for each in fits[name].verdict.findings
         if each.code != "converged"
     ]
-    fine = js.Finding("converged", f"Nothing speaks against the fits of {', '.join(names)}.")
+    fine = Finding("converged", f"Nothing speaks against the fits of {', '.join(names)}.")
     return dataclasses.replace(
         best,
         law=law,
         params=middle,
         value=np.nan,
-        verdict=js.Verdict(tuple(findings) or (fine,)),
+        verdict=Verdict(tuple(findings) or (fine,)),
         free=np.array([float(param.to_free(middle[name])) for name, param in law.params]),
         log_refs={},
     )
