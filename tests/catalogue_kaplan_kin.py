@@ -58,7 +58,10 @@ VECTORS = (
         "kaplan_2020_nbs", "kaplan_nbs", {"N": 1e9, "B": 5e5, "S": 1e5}, NBS, "2.5508976265",
         "fixed point",
     ),
-    Vector("", "transferred_data", {"D_F": 1e7, "N": 1e9}, HERNANDEZ, "9.09397e8", "by hand"),
+    Vector(
+        "hernandez_2021_text_to_python", "transferred_data", {"D_F": 1e7, "N": 1e9}, HERNANDEZ,
+        "9.09397e8", "by hand",
+    ),
     Vector(
         "", "loss_to_loss", {"L0": 2.5}, {"K": 1.2, "kappa": 0.9, "E0": 1.5, "E1": 0.8}, "2.0",
         "K + E1 one unit above E0",
