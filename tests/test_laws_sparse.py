@@ -41,10 +41,22 @@ def test_clark_on_real_rows(router, rms):
     assert cases.agrees(np.sqrt(np.mean(error**2)), rms)
 
 
-def test_ludziejewski_table_1():
+@pytest.mark.parametrize(
+    ("E", "size", "tokens", "theirs"),
+    [
+        (1, "1.73e9", "9.65e9", (1.7e9, 9.7e9)),
+        (8, "9.90e8", "1.684e10", (9.90e8, 1.7e10)),
+        (32, "6.74e8", "2.472e10", (6.69e8, 2.49e10)),
+    ],
+)
+def test_best_use_of_compute_with_experts(E, size, tokens, theirs):
     params = published.get("ludziejewski_2025_joint_moe").params
-    N = laws.chinchilla.optimum(1e20, **moe.at_experts(8, **params))
-    assert cases.agrees(N, "9.90e8")
+    N = float(laws.chinchilla.optimum(1e20, **moe.at_experts(E, **params)))
+    D = 1e20 / 6 / N
+    assert cases.agrees(N, size)
+    assert cases.agrees(D, tokens)
+    # The paper's Table 1 comes from unrounded constants.
+    assert (N, D) == pytest.approx(theirs, rel=0.03)
 
 
 def test_float_precision_at_the_printed_numbers():
@@ -188,6 +200,8 @@ def test_best_layout_of_a_float():
     assert float(E + M + 1) == pytest.approx(P, rel=1e-14)
     grid = np.linspace(0.5, 6.5, 6001)
     losses = laws.sun_fp(1e9, 1e11, grid, P - 1 - grid, 128, **params)
+    there = params["gamma"] * (E + 0.5) ** params["delta"] * (M + 0.5) ** params["nu"]
+    assert float(precision.best_resolution(P, **params)) == pytest.approx(float(there), rel=1e-12)
     assert grid[np.argmin(losses)] == pytest.approx(float(E), abs=1e-3)  # one step of the grid
 
 

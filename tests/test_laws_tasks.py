@@ -215,6 +215,18 @@ def test_deepseek_model_and_data_multiply_to_the_compute():
     assert cases.agrees(M * D / C, "1.00012", slack=5e-6)  # the exponents add to exactly 1
 
 
+def test_deepseek_compute_is_not_six_nd():
+    shape = {"n_layer": 30, "d_model": 4096}
+    C = js.flops.deepseek(2e12, **shape, n_ctx=4096)
+    short = js.flops.deepseek(2e12, **shape, n_ctx=0)
+    assert short == js.flops.kaplan(2e12, **shape)
+    # Attention adds n_ctx / (6 d_model).
+    assert C / short == pytest.approx(1 + 4096 / (6 * 4096))
+    # Their 7B model of 2e12 tokens: batch 9.2M tokens and learning rate 4.2e-4, as they report.
+    assert cases.agrees(laws.scaling_rule(C, c=0.2920, g=0.3271) / 1e6, "9.2", slack=0.01)
+    assert cases.agrees(laws.scaling_rule(C, c=0.3118, g=-0.1250) * 1e4, "4.2", slack=0.01)
+
+
 # Fine-tuning.
 
 CURVE = {"E": 1.2, "drop": 1.5, "D0": 9e3, "beta": 0.6}
@@ -275,6 +287,12 @@ def test_log_score_is_exact_where_the_logarithm_is_large_and_never_breaks():
         value, slope = jax.value_and_grad(lambda D: laws.log_score(D, **p))(D_low)
         assert value > 0
         assert np.isfinite(slope)
+
+
+def test_alignment_needs_both_languages():
+    assert downstream.alignment_score(1.0, 0.0) == 0.7
+    assert downstream.alignment_score(0.0, 1.0) == 0.8
+    assert downstream.alignment_score(0.5, 0.5) == 1.0
 
 
 def test_pass_rates_from_counts():

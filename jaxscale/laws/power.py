@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxscale._law import law
 from jaxscale._param import positive, real
 from jaxscale.laws._power import power
@@ -40,3 +42,17 @@ def power_law_offset(x: Any, *, E: Any, A: Any, alpha: Any) -> Any:
     Henighan et al. 2020 (arXiv 2010.14701) write it L_inf + (x0 / x)^alpha: A = x0^alpha.
     """
     return E + A * power(x, -alpha)
+
+
+def scale_for_loss(loss: Any, *, A: Any, alpha: Any, E: Any = 0.0) -> Any:
+    """x = (A / (L - E))^(1 / alpha)
+
+    Data, parameters or compute at which `power_law` or `power_law_offset` reaches a loss; infinite
+    at or below the floor. Shapes broadcast.
+
+    Source: Hestness et al. 2017, arXiv 1712.00409; Henighan et al. 2020, arXiv 2010.14701.
+    """
+    left = jnp.asarray(loss) - E
+    reached = left > 0
+    x = jnp.exp((jnp.log(A) - jnp.log(jnp.where(reached, left, 1.0))) / alpha)
+    return jnp.where(reached, x, jnp.inf)
