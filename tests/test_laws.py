@@ -3,6 +3,8 @@
 What holds for every law of the catalogue is in test_catalogue.py.
 """
 
+import itertools
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -453,6 +455,25 @@ def test_names_and_get_agree():
     for name in laws.names():
         assert laws.get(name).name == name
         assert laws.get(name) is laws.get(name)
+
+
+def test_every_input_says_what_it_counts():
+    for name in laws.names():
+        law = laws.get(name)
+        assert all(law.about(x).counts for x in law.inputs), name
+
+
+def test_families_stay_together():
+    families = [laws.get(name).family for name in laws.names()]
+    changes = sum(a != b for a, b in itertools.pairwise(families))
+    assert changes == len(set(families)) - 1
+    assert families[0] == "power"
+
+
+def test_functions_that_make_laws_are_listed_with_their_formula():
+    made = laws.made_to_order()
+    assert set(made) >= {"bnsl(a count)", "data_mixing(a count)", "multi_power(schedules)"}
+    assert all("=" in formula for formula in made.values())
 
 
 def test_table_has_a_row_per_law_and_says_where_it_is_from():

@@ -26,6 +26,7 @@ def _brandfonbrener_optimum(C: Any, *, A: Any, B: Any, alpha: Any, beta: Any, **
     return _optimum(C, A=power(A, inner), B=B, alpha=inner, beta=1.0)
 
 
+_SIZES = {"N": "parameters, counted as in the runs", "D": "training tokens"}
 _EXPONENTS = {
     "a": lambda alpha, beta, **_: beta / (alpha + beta),
     "b": lambda alpha, beta, **_: alpha / (alpha + beta),
@@ -36,6 +37,7 @@ _EXPONENTS = {
     family="chinchilla",
     source="Hoffmann et al. 2022, arXiv 2203.15556, equation 2",
     evidence="formula read in the paper and in code; coefficients re-fitted",
+    inputs={"N": "parameters with embeddings", "D": "training tokens"},
     optimum=_optimum,
     derived=_EXPONENTS,
     E=positive(0.3, 1.0, unit="loss"),
@@ -58,6 +60,7 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, B: Any, alpha: Any, beta: Any)
     family="chinchilla",
     source="Busbridge et al. 2025, arXiv 2502.08606, supervised law",
     evidence="formula and coefficients read in the paper",
+    inputs=_SIZES,
     optimum=_optimum,
     derived=_EXPONENTS,
     E=positive(0.3, 1.0, unit="loss"),
@@ -83,6 +86,7 @@ def coupled_power(
     family="chinchilla",
     source="Brandfonbrener et al. 2024, arXiv 2411.12925",
     evidence="formula and coefficients read in the authors' code",
+    inputs=_SIZES,
     optimum=_brandfonbrener_optimum,
     derived=_EXPONENTS,
     E=positive(0.3, 1.0, unit="loss"),

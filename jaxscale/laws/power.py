@@ -9,19 +9,21 @@ from jaxscale._param import positive, real
 from jaxscale.laws._power import power
 
 _HESTNESS = "Hestness et al. 2017, arXiv 1712.00409, section 2"
+_SCALE = {"x": "any measure of scale: parameters, tokens, FLOPs, images"}
 
 
 @law(
     family="power",
     source=_HESTNESS,
     evidence="formula read in the paper",
+    inputs=_SCALE,
     A=positive(0.3, 1.0, unit="loss * x**alpha"),
     alpha=real(0.02, 1.0),
 )
 def power_law(x: Any, *, A: Any, alpha: Any) -> Any:
     """L(x) = A / x^alpha
 
-    A straight line in log-log. `x` is any measure of scale: parameters, tokens, FLOPs, images.
+    A straight line in log-log; `scale_for_loss` inverts it.
     Test vector: Hestness word LM, 11.9 m^-0.066 at m = 1e8 gives 3.528149354.
     """
     return A * power(x, -alpha)
@@ -31,6 +33,7 @@ def power_law(x: Any, *, A: Any, alpha: Any) -> Any:
     family="power",
     source=_HESTNESS,
     evidence="formula read in the paper",
+    inputs=_SCALE,
     E=positive(0.3, 1.0, unit="loss"),
     A=positive(0.3, 1.0, unit="loss * x**alpha"),
     alpha=real(0.1, 1.2),
