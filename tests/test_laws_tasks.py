@@ -75,6 +75,34 @@ def test_refit_of_the_released_rows():
     assert cases.agrees(batch.params["g"], ".6125")  # printed .612, cut
 
 
+def test_vertices_of_the_surfaces_scale_as_the_independent_refit():
+    cells = sweeps("dense").groupby(["params_nonembedding", "tokens"])
+    best = [
+        (*cell, *hyperparameter.surface_optimum(c["smooth_loss_nats"], c["lr"], c["batch_tokens"]))
+        for cell, c in cells
+    ]
+    assert len(best) == 17
+    N, D, lr, batch = np.array(best).T
+    least_squares = {"objective": js.LogGaussian(), "restarts": 16, "key": KEY}
+    rate = js.fit(laws.step_lr, js.Runs.from_arrays(loss=lr, N=N, D=D), **least_squares)
+    assert cases.agrees(rate.params["a"], "-.695")
+    assert cases.agrees(rate.params["b"], ".208")
+    runs = js.Runs.from_arrays(loss=batch, x=D, duplicates="keep")
+    assert cases.agrees(js.fit(laws.scaling_rule, runs, **least_squares).params["g"], ".569")
+
+
+def test_vertex_of_a_paraboloid():
+    lr, batch = (x.ravel() for x in np.meshgrid(np.geomspace(1e-4, 1e-2, 6), 2.0 ** np.arange(6)))
+    x, y = np.log(lr / 7e-4), np.log(batch / 5)
+    loss = 2 + 0.02 * x**2 + 0.01 * x * y + 0.03 * y**2
+    found = hyperparameter.surface_optimum(loss, lr, batch)
+    assert found == pytest.approx((7e-4, 5.0), rel=1e-9)
+    with pytest.raises(js.DataError, match="does not bracket"):
+        hyperparameter.surface_optimum(2 + 0.01 * x, lr, batch)
+    with pytest.raises(js.DataError, match="needs 6 runs near the best, there are 1"):
+        hyperparameter.surface_optimum(loss, lr, batch, tolerance=1e-5)
+
+
 def test_refit_is_ordinary_least_squares():
     lr, _ = tuned()
     X = np.stack([np.ones(129), np.log(lr.runs.inputs["N"]), np.log(lr.runs.inputs["D"])], axis=1)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cases
+import jax
 import numpy as np
 import pytest
 
@@ -71,6 +72,18 @@ def test_tied_exponents_score_what_was_printed():
     objective = js.LogHuber(1e-3)
     residual = objective.residual(entry(**runs.inputs), runs.loss)
     assert cases.agrees(np.sum(objective.rho(residual)), "5.24371e-3")
+
+
+def test_best_learning_rates_alone_give_another_exponent():
+    """As the note on the (Mis)Fitting entry says: 81 runs of the 261, one per size and tokens."""
+    frame = cases.load_frame(cases.MISFITTING.file, {})
+    best = frame.loc[frame.groupby(["params", "tokens"])["loss_nats"].idxmin()]
+    assert len(best) == 81
+    runs = js.Runs.from_frame(best, N="params", D="tokens", loss="loss_nats")
+    fit = js.fit(laws.chinchilla, runs, restarts=128, key=jax.random.key(0))
+    printed = {"alpha": ".138", "beta": ".670", "E": "1.398"}
+    assert all(cases.agrees(fit.params[name], text) for name, text in printed.items()), fit.params
+    assert cases.agrees(fit.value, "8.86e-4")
 
 
 def test_rounding_of_the_replication_costs_as_much_as_its_note_says():
