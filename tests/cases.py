@@ -102,6 +102,12 @@ class Design:
     reason: str = ""
 
 
+def grid(**axes):
+    """Every combination of the values of several inputs, as arrays of one length by name."""
+    cells = np.meshgrid(*axes.values(), indexing="ij")
+    return {name: cell.ravel() for name, cell in zip(axes, cells, strict=True)}
+
+
 HERE = {"N": 1e9, "D": 2e10}
 KAPLAN = "Kaplan et al. 2020, arXiv 2001.08361"
 HOFFMANN = "Hoffmann et al. 2022, arXiv 2203.15556"
