@@ -9,6 +9,7 @@ from scipy.stats import f as f_distribution
 
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
+from jaxscale._outcomes import LogScore
 from jaxscale._refit import single_fit
 from jaxscale._runs import Runs
 
@@ -232,6 +233,8 @@ def demanded_clusters(fit: Any) -> ICC | None:
     runs = single_fit(fit)
     if float(fit.value) <= fit.restarts.floor:  # an exact fit has no residuals to speak of
         return None
+    if isinstance(fit.objective, LogScore):  # the score of an outcome, which the inputs hold
+        return None
     candidates = [*(["cluster"] if runs.cluster is not None else []), *fit.law.inputs]
     found = [icc(fit, by) for by in candidates if _repeats(runs, by)]
     strong = [each for each in found if each.p_value < _SURE and each.icc > 0]
@@ -246,6 +249,9 @@ def _repeats(runs: Runs, by: str) -> bool:
         return False
     if by not in runs.inputs:
         return True
+    values = _column(runs, by)
+    if not (values > 0).all():  # then clusters are equal values
+        return True
     # Many values in small steps look like one cluster, but are a continuum.
-    logs = np.log(_column(runs, by))
+    logs = np.log(values)
     return max(float(np.ptp(logs[codes == code])) for code in range(groups)) <= 3 * _GAP

@@ -56,6 +56,22 @@ def with_head(D: Any, *, N_nonembedding: Any, d_model: Any, vocab: Any) -> Any:
     return 6 * D * (N_nonembedding + d_model * vocab)
 
 
+def deepseek(D: Any, *, n_layer: Any, d_model: Any, n_ctx: Any) -> Any:
+    """C = M D, M = 72 n_layer d_model^2 + 12 n_layer d_model n_ctx
+
+    FLOPs without embeddings, attention over the whole context counted: what the hyper-parameter
+    laws of DeepSeek take as C. It is not 6 N D.
+
+    Args:
+        D: training tokens.
+        n_layer, d_model: depth and width.
+        n_ctx: context length.
+
+    Source: DeepSeek-AI 2024, arXiv 2401.02954, equation 2, seen in five secondary sources.
+    """
+    return (72 * n_layer * d_model**2 + 12 * n_layer * d_model * n_ctx) * D
+
+
 def hoffmann(
     D: Any,
     *,

@@ -13,8 +13,8 @@ VECTORS = (*cases.VECTORS, *(vector for module in _MODULES for vector in module.
 DESIGNS = {name: design for module in _MODULES for name, design in module.DESIGNS.items()}
 
 
-def simulate(law, seed):
-    """The runs of a design with noise, and the objective to fit them with."""
+def simulate(law, seed, noise=None):
+    """The runs of a design with noise, by default its own, and the objective to fit them with."""
     design = DESIGNS[law.name]
     inputs = {name: np.asarray(x, float) for name, x in design.inputs.items()}
     objective = js.LogHuber(1e-3) if design.objective is None else design.objective
@@ -27,7 +27,7 @@ def simulate(law, seed):
     elif isinstance(objective, js.LogScore):
         loss = np.ones(len(truth))
     else:
-        noise = design.noise * rng.normal(size=len(truth))
-        loss = truth * np.exp(noise) if objective.log else truth + noise
+        error = (design.noise if noise is None else noise) * rng.normal(size=len(truth))
+        loss = truth * np.exp(error) if objective.log else truth + error
     runs = js.Runs.from_arrays(loss=loss, weight=weight, duplicates="keep", **inputs)
     return runs, objective

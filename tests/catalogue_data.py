@@ -1,7 +1,7 @@
 """Test vectors and realistic designs: limited and mixed data, distillation, vocabulary, shape."""
 
 import numpy as np
-from cases import Design, Vector
+from cases import Design, Vector, grid
 
 import jaxscale as js
 from jaxscale.laws import data_constrained, distillation, mixture
@@ -101,14 +101,9 @@ VECTORS = (
 )
 
 
-def _grid(**axes):
-    cells = np.meshgrid(*axes.values(), indexing="ij")
-    return {name: cell.ravel() for name, cell in zip(axes, cells, strict=True)}
-
-
 def _repeated():
     """Sizes at up to 40 epochs of 0.1 to 100 billion unique tokens."""
-    cells = _grid(
+    cells = grid(
         N=np.geomspace(1e7, 8e9, 7), U=[1e8, 1e9, 1e10, 1e11], epochs=[0.9, 2.0, 5.0, 14.0, 40.0]
     )
     return {"N": cells["N"], "D": cells["U"] * cells["epochs"], "epochs": cells["epochs"]}
@@ -129,13 +124,13 @@ def _shares(name, domains, runs, **others):
 
 
 def _sized(name, domains, each=12):
-    sizes = _grid(N=np.geomspace(1e8, 3e9, 4), D=np.geomspace(2e9, 1e11, 4))
+    sizes = grid(N=np.geomspace(1e8, 3e9, 4), D=np.geomspace(2e9, 1e11, 4))
     repeated = {key: np.tile(x, each) for key, x in sizes.items()}
     return _shares(name, domains, 16 * each, **repeated)
 
 
 def _students():
-    cells = _grid(
+    cells = grid(
         N=np.geomspace(1.4e8, 1.2e10, 5), D=np.geomspace(2e8, 5e11, 6), L_T=np.linspace(1.9, 2.9, 8)
     )
     supervised = js.published.get("busbridge_2025")(N=cells["N"], D=cells["D"])
@@ -143,7 +138,7 @@ def _students():
 
 
 def _shapes():
-    cells = _grid(
+    cells = grid(
         width=[256.0, 512.0, 1024.0, 2048.0, 3072.0],
         depth=[4.0, 12.0, 28.0, 64.0],
         D=np.geomspace(1e10, 1e11, 5),
@@ -153,10 +148,10 @@ def _shapes():
 
 
 BASE = {"E": 1.7, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
-_KIM = _grid(N=[0.15, 0.3, 0.6, 1.4], K=[1.0, 2.0, 3.0, 5.0, 8.0])
+_KIM = grid(N=[0.15, 0.3, 0.6, 1.4], K=[1.0, 2.0, 3.0, 5.0, 8.0])
 _ACADEMIC = mixture.pure_losses(-2.1391, (-10.0864, 2.7140, 2.7106, 2.6083, 1.5866))
 # Between whole numbers of epochs, where the utility jumps.
-_POOLS = _grid(pool=np.geomspace(3e6, 1e8, 6), epochs=[0.5, 0.9, 1.8, 3.5, 9.5, 24.5])
+_POOLS = grid(pool=np.geomspace(3e6, 1e8, 6), epochs=[0.5, 0.9, 1.8, 3.5, 9.5, 24.5])
 
 DESIGNS = {
     "muennighoff": Design(inputs=_repeated(), params={**C4, **REPEATS}),
@@ -165,7 +160,7 @@ DESIGNS = {
     ),
     "muennighoff_repeats": Design(inputs=_repeated(), params=REPEATS),
     "chinchilla_tied": Design(
-        inputs=_grid(N=np.geomspace(5e7, 5e9, 7), D=np.geomspace(1e9, 1e11, 7)),
+        inputs=grid(N=np.geomspace(5e7, 5e9, 7), D=np.geomspace(1e9, 1e11, 7)),
         params={k: v for k, v in C4.items() if k != "beta"},
     ),
     "ensemble": Design(
@@ -230,7 +225,7 @@ DESIGNS = {
         reason="gamma_A and gamma_B only bend lines between two domains.",
     ),
     "dcpt": Design(
-        inputs=_grid(
+        inputs=grid(
             N=np.geomspace(5e8, 4e9, 3), D=np.geomspace(1e9, 3e10, 5), r=[0.0, 0.1, 0.33, 0.67, 1.0]
         ),
         params={
@@ -258,7 +253,7 @@ DESIGNS = {
         "tokens is a hundredth of the other, so that B and the outer gamma are loose.",
     ),
     "tao_vocabulary": Design(
-        inputs=_grid(
+        inputs=grid(
             N=np.geomspace(3.3e7, 1.13e9, 6),
             N_v=np.geomspace(2e6, 2e8, 8),
             D=np.geomspace(2e8, 5e10, 6),

@@ -1,7 +1,7 @@
 """Test vectors and realistic designs for inference-time compute, reinforcement and theory."""
 
 import numpy as np
-from cases import Design, Vector
+from cases import Design, Vector, grid
 
 import jaxscale as js
 
@@ -78,11 +78,6 @@ def _counts(problems, n, share, alpha, beta, seed):
     return {"successes": k, "failures": n - k}
 
 
-def _grid(*axes):
-    return (x.ravel() for x in np.meshgrid(*axes, indexing="ij"))
-
-
-N, D = _grid(np.geomspace(5e7, 5e9, 8), np.geomspace(1e9, 1e11, 8))
 CURVE = {"k": np.unique(np.round(np.geomspace(1, 1e4, 40)))}
 
 DESIGNS = {
@@ -116,6 +111,8 @@ DESIGNS = {
         noise=0.02,
     ),
     "quanta": Design(
-        {"N": N, "D": D}, {"E": 1.7, "A": 400.0, "B": 150.0, "alpha": 0.34}, noise=0.003
+        grid(N=np.geomspace(5e7, 5e9, 8), D=np.geomspace(1e9, 1e11, 8)),
+        {"E": 1.7, "A": 400.0, "B": 150.0, "alpha": 0.34},
+        noise=0.003,
     ),
 }

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from cases import Design, Vector
+from cases import Design, Vector, grid
 
 import jaxscale as js
 from jaxscale.laws import overtraining
@@ -58,7 +58,10 @@ VECTORS = (
         "kaplan_2020_nbs", "kaplan_nbs", {"N": 1e9, "B": 5e5, "S": 1e5}, NBS, "2.5508976265",
         "fixed point",
     ),
-    Vector("", "transferred_data", {"D_F": 1e7, "N": 1e9}, HERNANDEZ, "9.09397e8", "by hand"),
+    Vector(
+        "hernandez_2021_text_to_python", "transferred_data", {"D_F": 1e7, "N": 1e9}, HERNANDEZ,
+        "9.09397e8", "by hand",
+    ),
     Vector(
         "", "loss_to_loss", {"L0": 2.5}, {"K": 1.2, "kappa": 0.9, "E0": 1.5, "E1": 0.8}, "2.0",
         "K + E1 one unit above E0",
@@ -83,19 +86,14 @@ VECTORS = (
 )  # fmt: skip
 
 
-def _grid(**axes):
-    cells = np.meshgrid(*axes.values(), indexing="ij")
-    return {name: cell.ravel() for name, cell in zip(axes, cells, strict=True)}
-
-
-SIZES = _grid(N=np.geomspace(2e7, 8e9, 8), D=np.geomspace(1e9, 2e11, 7))
-MODELS = _grid(N=np.geomspace(1e6, 1.5e9, 8), S=np.geomspace(3e3, 2.5e5, 8))
+SIZES = grid(N=np.geomspace(2e7, 8e9, 8), D=np.geomspace(1e9, 2e11, 7))
+MODELS = grid(N=np.geomspace(1e6, 1.5e9, 8), S=np.geomspace(3e3, 2.5e5, 8))
 
 DESIGNS = {
     "kaplan_ns": Design(MODELS, NS),
     "critical_batch": Design({"L": np.geomspace(2.4, 8.0, 40)}, BATCH, noise=0.05),
     "kaplan_nbs": Design(
-        _grid(
+        grid(
             N=np.geomspace(1e6, 1.5e9, 6),
             B=np.geomspace(3e4, 4e6, 5),
             S=np.geomspace(3e3, 2.5e5, 5),
@@ -103,11 +101,9 @@ DESIGNS = {
         NBS,
     ),
     "chinchilla_nonembedding": Design(
-        _grid(N=np.geomspace(1e5, 2e9, 9), D=np.geomspace(1e9, 2e11, 6)), EPOCH | {"omega": 47491.0}
+        grid(N=np.geomspace(1e5, 2e9, 9), D=np.geomspace(1e9, 2e11, 6)), EPOCH | {"omega": 47491.0}
     ),
-    "rosenfeld": Design(
-        _grid(N=np.geomspace(1e2, 1e9, 9), D=np.geomspace(1e3, 1e11, 9)), ROSENFELD
-    ),
+    "rosenfeld": Design(grid(N=np.geomspace(1e2, 1e9, 9), D=np.geomspace(1e3, 1e11, 9)), ROSENFELD),
     "farseer": Design(
         SIZES,
         FARSEER,
@@ -115,17 +111,17 @@ DESIGNS = {
         reason="a scale that grows with N and an exponent that falls with N explain the same runs",
     ),
     "encoder_decoder": Design(
-        _grid(N_e=np.geomspace(2e7, 6e8, 7), N_d=np.geomspace(2e7, 6e8, 7)),
+        grid(N_e=np.geomspace(2e7, 6e8, 7), N_d=np.geomspace(2e7, 6e8, 7)),
         {"E": 1.2, "A": 60.0, "p_e": 0.1, "p_d": 0.15},
     ),
     "gadre_overtrain": Design(
-        _grid(C=np.geomspace(1e17, 1e21, 8), M=[5.0, 10, 20, 40, 80, 160, 320, 640]), C4
+        grid(C=np.geomspace(1e17, 1e21, 8), M=[5.0, 10, 20, 40, 80, 160, 320, 640]), C4
     ),
     "gadre_error": Design(
         {"L": np.linspace(2.2, 6.2, 60)}, C4_ERROR, objective=js.Gaussian(), noise=0.005
     ),
     "transferred_data": Design(
-        _grid(D_F=np.geomspace(1e5, 1e9, 7), N=np.geomspace(1e5, 1e9, 7)), HERNANDEZ, noise=0.05
+        grid(D_F=np.geomspace(1e5, 1e9, 7), N=np.geomspace(1e5, 1e9, 7)), HERNANDEZ, noise=0.05
     ),
     "loss_to_loss": Design(
         {"L0": np.linspace(2.0, 5.0, 60)},

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from cases import Design, Vector
+from cases import Design, Vector, grid
 
 from jaxscale import published
 
@@ -134,13 +134,8 @@ VECTORS = (
 )  # fmt: skip
 
 
-def _grid(**axes):
-    cells = np.meshgrid(*axes.values(), indexing="ij")
-    return {name: cell.ravel() for name, cell in zip(axes, cells, strict=True)}
-
-
-ROUTED = _grid(N=[15e6, 25e6, 55e6, 130e6, 370e6, 870e6, 1.3e9], E=2.0 ** np.arange(10))
-SPARSE = _grid(
+ROUTED = grid(N=[15e6, 25e6, 55e6, 130e6, 370e6, 870e6, 1.3e9], E=2.0 ** np.arange(10))
+SPARSE = grid(
     N=np.geomspace(2e7, 5e9, 6), D=np.geomspace(1e9, 1e11, 5), S=[0.0, 0.5, 0.75, 0.9, 0.98]
 )
 
@@ -149,7 +144,7 @@ DESIGNS = {
     "clark_bilinear": Design(ROUTED, CLARK_PLAIN),
     "clark_separable": Design(ROUTED, {"A": 10**1.104, "alpha": 0.082, "b": -0.03}),
     "krajewski_moe": Design(
-        _grid(
+        grid(
             N=np.geomspace(1.3e8, 3.7e9, 6),
             D=[1.6e10, 3.3e10, 6.6e10, 1.3e11],
             G=[1.0, 2, 4, 8, 16],
@@ -159,9 +154,7 @@ DESIGNS = {
         reason="one decade of tokens does not tell a floor of 0.47 from none",
     ),
     "ludziejewski_joint_moe": Design(
-        _grid(
-            N=np.geomspace(1e8, 3e9, 7), D=np.geomspace(4e9, 1.3e11, 6), E=[1.0, 2, 4, 8, 16, 32]
-        ),
+        grid(N=np.geomspace(1e8, 3e9, 7), D=np.geomspace(4e9, 1.3e11, 6), E=[1.0, 2, 4, 8, 16, 32]),
         _of("ludziejewski_2025_joint_moe"),
         open=("E_max", "N_0", "D_0"),
         reason="32 experts do not show where their gain ends, on which N_0 and D_0 depend",
@@ -177,7 +170,7 @@ DESIGNS = {
         {
             **{
                 name: np.tile(x, 13)
-                for name, x in _grid(N=[3e7, 6e7, 1.1e8, 2.2e8], D=[1.5e9, 6e9, 2.6e10]).items()
+                for name, x in grid(N=[3e7, 6e7, 1.1e8, 2.2e8], D=[1.5e9, 6e9, 2.6e10]).items()
             },
             **{
                 name: np.repeat(bits, 12)
@@ -191,11 +184,11 @@ DESIGNS = {
         KUMAR,
     ),
     "kumar_ptq": Design(
-        _grid(N=[3e7, 6e7, 1.1e8, 2.2e8], D=[1.5e9, 6e9, 2.6e10], P=[3.0, 4, 5, 6, 8, 16]),
+        grid(N=[3e7, 6e7, 1.1e8, 2.2e8], D=[1.5e9, 6e9, 2.6e10], P=[3.0, 4, 5, 6, 8, 16]),
         _of("kumar_2024_ptq"),
     ),
     "sun_fp": Design(
-        _grid(
+        grid(
             N=[4.1e7, 8.5e7, 1.54e8, 6.79e8],
             D=[1e10, 5e10, 1e11],
             E=[1.0, 2, 3, 4],
@@ -205,11 +198,11 @@ DESIGNS = {
         _of("sun_2025_fp"),
     ),
     "panferov_capacity": Design(
-        _grid(N=np.geomspace(3e7, 5e9, 6), D=np.geomspace(1e9, 1e11, 5), rho=[0.2, 0.5, 0.8, 1.0]),
+        grid(N=np.geomspace(3e7, 5e9, 6), D=np.geomspace(1e9, 1e11, 5), rho=[0.2, 0.5, 0.8, 1.0]),
         CHINCHILLA,
     ),
     "parscale": Design(
-        _grid(N=[5e8, 7e8, 1.1e9, 1.6e9, 2.8e9, 4.4e9], P=[1.0, 2, 4, 8]),
+        grid(N=[5e8, 7e8, 1.1e9, 1.6e9, 2.8e9, 4.4e9], P=[1.0, 2, 4, 8]),
         _of("chen_2025_parscale_stack"),
     ),
 }

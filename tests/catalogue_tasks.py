@@ -1,7 +1,7 @@
 """Laws of hyper-parameters and downstream tasks: test vectors and realistic experiments."""
 
 import numpy as np
-from cases import Design, Vector
+from cases import Design, Vector, grid
 
 import jaxscale as js
 
@@ -58,16 +58,18 @@ VECTORS = (
     ),
 )
 
-_N, _D = (x.ravel() for x in np.meshgrid(np.geomspace(5e7, 1e9, 6), np.geomspace(4e9, 1e11, 6)))
-_B, _DB = (x.ravel() for x in np.meshgrid(2.0 ** np.arange(4, 12), np.geomspace(1e9, 4e10, 5)))
+SIZES = grid(N=np.geomspace(5e7, 1e9, 6), D=np.geomspace(4e9, 1e11, 6))
 _PC = np.random.default_rng(7).normal(0, [[0.8], [0.25], [0.15]], (3, 120))
 _FINE = np.array([0, *(200 * 2.0 ** np.arange(14))])
 
 DESIGNS = {
-    "step_lr": Design({"N": _N, "D": _D}, {"c": 1.79, "a": -0.713, "b": 0.307}),
+    "step_lr": Design(SIZES, {"c": 1.79, "a": -0.713, "b": 0.307}),
     "scaling_rule": Design({"x": np.geomspace(4e9, 1e11, 40)}, {"c": 0.58, "g": 0.571}),
-    "adamw_timescale": Design({"N": _N, "D": _D}, {"c": 1.0, "m": 0.527}),
-    "optimal_norm_lr": Design({"B": _B, "D": _DB}, {"c": 2**9.8, "a": 0.62, "b": -0.56}),
+    "adamw_timescale": Design(SIZES, {"c": 1.0, "m": 0.527}),
+    "optimal_norm_lr": Design(
+        grid(B=2.0 ** np.arange(4, 12), D=np.geomspace(1e9, 4e10, 5)),
+        {"c": 2**9.8, "a": 0.62, "b": -0.56},
+    ),
     "critical_batch_steps": Design(
         {"B": 2.0 ** np.arange(12, 24, 0.25)}, {"S_min": 4e3, "B_crit": 5e5}
     ),
@@ -118,7 +120,7 @@ DESIGNS = {
         reason="the outer power trades against the others, as its authors' critics note",
     ),
     "skill_accuracy": Design(
-        {"N": np.tile(_N, 2), "D": np.tile(_D, 2)},
+        {name: np.tile(x, 2) for name, x in SIZES.items()},
         {"floor": 0.25, "K": 1e-10, "u": 0.5, "v": 0.5},
         objective=js.Gaussian(),
         noise=0.005,

@@ -88,6 +88,26 @@ def test_gradient_by_every_input_and_parameter(law):
     check_grads(moved, (change,), order=2, modes=["fwd", "rev"], rtol=1e-3, atol=1e-4, eps=1e-5)
 
 
+def closed_ends(law):
+    """Inputs of the first row, each in turn moved to the ends that it may take."""
+    inputs, _ = rows_of(law)
+    for name in law.inputs:
+        about = law.about(name)
+        for end in (about.lower, about.upper):
+            if about.closed and np.isfinite(end):
+                yield {k: float(end) if k == name else float(x[0]) for k, x in inputs.items()}
+
+
+@pytest.mark.parametrize("law", [x for x in LAWS if list(closed_ends(x))], ids=by_name)
+def test_gradient_is_finite_at_the_ends_of_the_inputs(law):
+    _, params = rows_of(law)
+    both = jax.jit(jax.value_and_grad(lambda x, p: law.fn(*x.values(), **p), argnums=(0, 1)))
+    for point in closed_ends(law):
+        value, slopes = both({name: point[name] for name in law.inputs}, params)
+        assert np.isfinite(value), point
+        assert all(np.isfinite(x) for part in slopes for x in part.values()), (point, slopes)
+
+
 @pytest.mark.parametrize("law", LAWS, ids=by_name)
 def test_closed_under_a_change_of_every_unit(law):
     check_units(law)

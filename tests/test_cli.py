@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,11 +118,22 @@ def test_laws_shows_one_law_with_its_published_parameters(run):
     assert "did you mean chinchilla" in err
 
 
-def test_laws_lists_the_catalogue(run):
+def test_laws_lists_the_catalogue(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run("laws")
     assert code == 0
     for name in js.laws.names():
         assert name in out
+    # Every law says what its inputs count, and what is known of it.
+    for label in ("inputs", "parameters", "source", "evidence"):
+        lines = re.findall(rf"^[^a-z]*{label}  ", out, re.MULTILINE)
+        assert len(lines) == len(js.laws.names()), label
+    for part in ("N: parameters with embeddings", "C: FLOPs, 6 N D", "B: tokens per batch"):
+        assert part in out
+    made = out[out.index("made to order") :]
+    assert all(call in made for call in js.laws.made_to_order())
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.startswith("power\n")
 
 
 def break_with(column, value):

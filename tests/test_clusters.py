@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import f_oneway
 
 import jaxscale as js
-from jaxscale._clusters import cluster_codes, icc
+from jaxscale._clusters import cluster_codes, demanded_clusters, icc
 
 
 @js.law(a=js.real(-1.0, 2.0), b=js.real(-1.0, 1.0))
@@ -128,3 +128,27 @@ def test_model_sizes_of_the_replication_share_residuals(chinchilla_fit, exact, v
     assert found.icc == pytest.approx(value, abs=0.001)
     assert found.clusters == clusters
     assert not found.ok
+
+
+def test_inputs_that_may_be_zero_are_clusters_of_equal_values(key):
+    """Three runs at each of twelve values, zero among them; a shared residual is found."""
+    rng = np.random.default_rng(4)
+    D = np.repeat(np.array([0.0, *np.geomspace(1e2, 1e6, 11)]), 3)
+    shared = np.repeat(0.03 * rng.normal(size=12), 3)
+    law, truth = js.laws.rectified_finetuning, {"E": 1.2, "drop": 1.5, "D0": 9e3, "beta": 0.6}
+    clean = np.asarray(law(D, **truth))
+    for extra, found in ((shared, True), (0.0, False)):
+        loss = clean * np.exp(extra + 0.005 * rng.normal(size=36))
+        runs = js.Runs.from_arrays(D=D, loss=loss, duplicates="keep")
+        fit = js.fit(law, runs, objective=js.LogGaussian(), restarts=32, key=key)
+        demand = demanded_clusters(fit)
+        assert (demand is not None) == found
+        assert demand is None or demand.by == "D"
+
+
+def test_scores_of_outcomes_are_no_residuals(key):
+    """Equal counts have equal scores, which is not dependence."""
+    k = np.random.default_rng(0).binomial(20, 0.3, 60).astype(float)
+    runs = js.Runs.from_arrays(successes=k, failures=20 - k, loss=np.ones(60), duplicates="keep")
+    fit = js.fit(js.laws.beta_binomial, runs, objective=js.LogScore(), restarts=16, key=key)
+    assert demanded_clusters(fit) is None

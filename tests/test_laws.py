@@ -3,6 +3,8 @@
 What holds for every law of the catalogue is in test_catalogue.py.
 """
 
+import itertools
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,14 @@ from jax.test_util import check_grads
 import jaxscale as js
 from jaxscale import laws, published
 from jaxscale._law import check_units
+from jaxscale.laws.chinchilla import (
+    compute_for_loss,
+    loss_exponent,
+    optimal_loss,
+    size_overhead,
+    smallest_ratio,
+)
+from jaxscale.laws.power import scale_for_loss
 
 ALL = [
     laws.power_law,
@@ -283,6 +293,72 @@ def test_derived_exponents_are_the_slopes_of_the_optimum(law):
     assert np.isclose(derived["a"] + derived["b"], 1.0, rtol=1e-15, atol=0)
 
 
+# What follows from the optimum in closed form.
+
+FRONTIER = ("hoffmann_2022", "besiroglu_2024", "busbridge_2025")
+
+
+@pytest.mark.parametrize("name", FRONTIER)
+def test_loss_along_the_frontier_and_its_inverse(name):
+    entry = published.get(name)
+    C = np.geomspace(1e18, 1e26, 5)
+    N = np.asarray(entry.law.optimum(C, **entry.params))
+    loss = optimal_loss(C, **entry.params)
+    np.testing.assert_allclose(loss, entry(N=N, D=C / 6 / N), rtol=1e-13)
+    # rtol: C is read off what is left above the floor, down to a hundredth of the loss.
+    np.testing.assert_allclose(compute_for_loss(loss, **entry.params), C, rtol=1e-10)
+    slope = np.diff(np.log(np.asarray(loss) - entry.params["E"])) / np.diff(np.log(C))
+    np.testing.assert_allclose(slope, -loss_exponent(**entry.params), rtol=1e-10)
+    for unreached in (entry.params["E"], 0.5 * entry.params["E"]):
+        assert float(compute_for_loss(unreached, **entry.params)) == np.inf
+    slope = jax.grad(lambda E: compute_for_loss(1.0, **entry.params | {"E": E}))(1.0)
+    assert np.isfinite(float(slope))
+
+
+def test_printed_values_of_the_frontier():
+    hoffmann, busbridge = (published.get(name).params for name in ("hoffmann_2022", FRONTIER[2]))
+    assert cases.agrees(optimal_loss(5.76e23, **hoffmann), "1.91841")
+    assert cases.agrees(optimal_loss(1e21, **busbridge), "2.16454")
+    assert cases.agrees(loss_exponent(**busbridge), "0.0947")
+
+
+@pytest.mark.parametrize("name", FRONTIER)
+@pytest.mark.parametrize("k", [0.5, 0.9, 3.0, 20.0])
+def test_compute_of_another_size_by_brute_force(name, k):
+    entry, C = published.get(name), 1e21
+    N = float(entry.law.optimum(C, **entry.params))
+    loss = float(optimal_loss(C, **entry.params))
+    D = scipy.optimize.brentq(
+        lambda log_D: float(entry(N=k * N, D=np.exp(log_D))) - loss, 15, 60, xtol=1e-13
+    )
+    overhead = size_overhead(k, **entry.params)
+    # rtol: the loss moves by 1e-16 of itself, a tenth of it by D.
+    assert float(overhead) == pytest.approx(6 * k * N * np.exp(D) / C, rel=1e-8)
+
+
+def test_sizes_that_are_too_small_cost_without_bound():
+    params = published.get("besiroglu_2024").params
+    least = float(smallest_ratio(**params))
+    assert float(size_overhead(0.999 * least, **params)) == np.inf
+    assert 1e3 < float(size_overhead(1.0001 * least, **params)) < np.inf
+    assert float(size_overhead(1.0, **params)) == 1.0
+    # No tokens are left over: the size alone uses up the loss.
+    C, E = 1e21, params["E"]
+    N = least * float(laws.chinchilla.optimum(C, **params))
+    loss = float(optimal_loss(C, **params))
+    assert params["A"] / N ** params["alpha"] == pytest.approx(loss - E, rel=1e-12)
+    slope = jax.grad(lambda k: size_overhead(k, **params))(0.5 * least)
+    assert np.isfinite(float(slope))
+
+
+@pytest.mark.parametrize("name", ["hestness_2017_word_lm", "henighan_2020_math_n"])
+def test_scale_at_which_a_loss_is_reached(name):
+    entry, x = published.get(name), 1e9
+    found = scale_for_loss(entry(x=x), **entry.params)
+    assert float(found) == pytest.approx(x, rel=1e-9)
+    assert float(scale_for_loss(entry.params.get("E", 0.0), **entry.params)) == np.inf
+
+
 # Laws that users write.
 
 
@@ -379,6 +455,25 @@ def test_names_and_get_agree():
     for name in laws.names():
         assert laws.get(name).name == name
         assert laws.get(name) is laws.get(name)
+
+
+def test_every_input_says_what_it_counts():
+    for name in laws.names():
+        law = laws.get(name)
+        assert all(law.about(x).counts for x in law.inputs), name
+
+
+def test_families_stay_together():
+    families = [laws.get(name).family for name in laws.names()]
+    changes = sum(a != b for a, b in itertools.pairwise(families))
+    assert changes == len(set(families)) - 1
+    assert families[0] == "power"
+
+
+def test_functions_that_make_laws_are_listed_with_their_formula():
+    made = laws.made_to_order()
+    assert set(made) >= {"bnsl(a count)", "data_mixing(a count)", "multi_power(schedules)"}
+    assert all("=" in formula for formula in made.values())
 
 
 def test_table_has_a_row_per_law_and_says_where_it_is_from():

@@ -134,6 +134,7 @@ def r_squared(R_D, R_N):
         (15.387756, 5.309743, "0.01582594", "0.77220"),
         (46.99, 2.330, "0.01580738", "0.7872"),
         (2.9157, ENDLESS, "0.01692235", "0.7354"),  # only repeated tokens lose their value
+        (ENDLESS, 713.0, None, "0.449"),  # only parameters do, for want of tokens
         (ENDLESS, ENDLESS, None, "0.44517"),  # nothing does
     ],
 )
@@ -324,6 +325,9 @@ def test_vocabulary_law_on_the_authors_rows():
     assert cases.agrees(p["B"] / 1e9 ** p["alpha"], "2.1220")
     assert cases.agrees(p["alpha"], "0.4453")
     assert cases.agrees(p["alpha_2"], "0.6637")
+    left = np.asarray(runs.loss) - np.asarray(fit.predicted())
+    spread = np.sum((np.asarray(runs.loss) - np.mean(runs.loss)) ** 2)
+    assert cases.agrees(1 - np.sum(left**2) / spread, "0.9715")
 
 
 def test_published_vocabulary_law_belongs_to_tokens_counted_by_mistake():

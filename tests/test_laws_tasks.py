@@ -75,6 +75,34 @@ def test_refit_of_the_released_rows():
     assert cases.agrees(batch.params["g"], ".6125")  # printed .612, cut
 
 
+def test_vertices_of_the_surfaces_scale_as_the_independent_refit():
+    cells = sweeps("dense").groupby(["params_nonembedding", "tokens"])
+    best = [
+        (*cell, *hyperparameter.surface_optimum(c["smooth_loss_nats"], c["lr"], c["batch_tokens"]))
+        for cell, c in cells
+    ]
+    assert len(best) == 17
+    N, D, lr, batch = np.array(best).T
+    least_squares = {"objective": js.LogGaussian(), "restarts": 16, "key": KEY}
+    rate = js.fit(laws.step_lr, js.Runs.from_arrays(loss=lr, N=N, D=D), **least_squares)
+    assert cases.agrees(rate.params["a"], "-.695")
+    assert cases.agrees(rate.params["b"], ".208")
+    runs = js.Runs.from_arrays(loss=batch, x=D, duplicates="keep")
+    assert cases.agrees(js.fit(laws.scaling_rule, runs, **least_squares).params["g"], ".569")
+
+
+def test_vertex_of_a_paraboloid():
+    lr, batch = (x.ravel() for x in np.meshgrid(np.geomspace(1e-4, 1e-2, 6), 2.0 ** np.arange(6)))
+    x, y = np.log(lr / 7e-4), np.log(batch / 5)
+    loss = 2 + 0.02 * x**2 + 0.01 * x * y + 0.03 * y**2
+    found = hyperparameter.surface_optimum(loss, lr, batch)
+    assert found == pytest.approx((7e-4, 5.0), rel=1e-9)
+    with pytest.raises(js.DataError, match="does not bracket"):
+        hyperparameter.surface_optimum(2 + 0.01 * x, lr, batch)
+    with pytest.raises(js.DataError, match="needs 6 runs near the best, there are 1"):
+        hyperparameter.surface_optimum(loss, lr, batch, tolerance=1e-5)
+
+
 def test_refit_is_ordinary_least_squares():
     lr, _ = tuned()
     X = np.stack([np.ones(129), np.log(lr.runs.inputs["N"]), np.log(lr.runs.inputs["D"])], axis=1)
@@ -215,6 +243,18 @@ def test_deepseek_model_and_data_multiply_to_the_compute():
     assert cases.agrees(M * D / C, "1.00012", slack=5e-6)  # the exponents add to exactly 1
 
 
+def test_deepseek_compute_is_not_six_nd():
+    shape = {"n_layer": 30, "d_model": 4096}
+    C = js.flops.deepseek(2e12, **shape, n_ctx=4096)
+    short = js.flops.deepseek(2e12, **shape, n_ctx=0)
+    assert short == js.flops.kaplan(2e12, **shape)
+    # Attention adds n_ctx / (6 d_model).
+    assert C / short == pytest.approx(1 + 4096 / (6 * 4096))
+    # Their 7B model of 2e12 tokens: batch 9.2M tokens and learning rate 4.2e-4, as they report.
+    assert cases.agrees(laws.scaling_rule(C, c=0.2920, g=0.3271) / 1e6, "9.2", slack=0.01)
+    assert cases.agrees(laws.scaling_rule(C, c=0.3118, g=-0.1250) * 1e4, "4.2", slack=0.01)
+
+
 # Fine-tuning.
 
 CURVE = {"E": 1.2, "drop": 1.5, "D0": 9e3, "beta": 0.6}
@@ -275,6 +315,12 @@ def test_log_score_is_exact_where_the_logarithm_is_large_and_never_breaks():
         value, slope = jax.value_and_grad(lambda D: laws.log_score(D, **p))(D_low)
         assert value > 0
         assert np.isfinite(slope)
+
+
+def test_alignment_needs_both_languages():
+    assert downstream.alignment_score(1.0, 0.0) == 0.7
+    assert downstream.alignment_score(0.0, 1.0) == 0.8
+    assert downstream.alignment_score(0.5, 0.5) == 1.0
 
 
 def test_pass_rates_from_counts():

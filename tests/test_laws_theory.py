@@ -9,7 +9,7 @@ import scipy.optimize
 
 import jaxscale as js
 from jaxscale import laws
-from jaxscale.laws import simulators, theory
+from jaxscale.laws import recipes, simulators, theory
 
 KEY = jax.random.key(0)
 
@@ -282,3 +282,74 @@ def test_a_piecewise_linear_fit_has_exponent_four_over_dimension():
         grid = np.linspace(0, 1, n + 1)
         errors.append(np.mean((np.interp(x, grid, np.sin(3 * grid)) - np.sin(3 * x)) ** 2))
     assert slopes([16, 32, 64], errors)[-1] == pytest.approx(theory.manifold_exponent(1), rel=1e-3)
+
+
+# Recipes.
+
+SMALL_WINS = {"E": 2.0, "A": 40.0, "alpha": 0.2}
+LARGE_WINS = {"E": 1.8, "A": 90.0, "alpha": 0.22}
+
+
+def test_crossover_is_where_the_curves_meet():
+    x = float(recipes.crossover(SMALL_WINS, LARGE_WINS, low=1e6, high=1e13))
+    first, second = (laws.power_law_offset(x, **p) for p in (SMALL_WINS, LARGE_WINS))
+    assert float(first) == pytest.approx(float(second), rel=1e-13)
+    before, after = (
+        laws.power_law_offset(s * x, **SMALL_WINS) - laws.power_law_offset(s * x, **LARGE_WINS)
+        for s in (0.5, 2.0)
+    )
+    assert before < 0 < after
+    # Two power laws meet in closed form.
+    x = recipes.crossover({"A": 12.0, "alpha": 0.07}, {"A": 20.0, "alpha": 0.1}, low=1, high=1e12)
+    assert float(x) == pytest.approx((20 / 12) ** (1 / 0.03), rel=1e-9)
+
+
+def test_crossover_has_a_gradient_and_can_be_absent():
+    def log_x(E, A):
+        return jnp.log(recipes.crossover(SMALL_WINS, {**LARGE_WINS, "E": E, "A": A}, low=1e6,
+                                         high=1e13))  # fmt: skip
+
+    at = (1.8, 90.0)
+    slope = jax.grad(log_x, (0, 1))(*at)
+    for i, step in enumerate(np.diag([1e-6, 1e-4])):
+        ends = [float(log_x(*(np.array(at) + sign * step))) for sign in (1, -1)]
+        assert slope[i] == pytest.approx((ends[0] - ends[1]) / (2 * step[i]), rel=1e-5)
+    never = {**SMALL_WINS, "A": 41.0}
+    assert np.isnan(recipes.crossover(SMALL_WINS, never, low=1e6, high=1e13))
+
+
+def test_probability_of_a_crossing_from_draws():
+    """Draws of both laws from fits of noisy runs; the truth lies inside what they say."""
+    x = np.geomspace(1e7, 1e11, 40)
+    boots = []
+    for seed, p in enumerate((SMALL_WINS, LARGE_WINS)):
+        noise = np.random.default_rng(seed).normal(0, 0.005, 40)
+        loss = np.asarray(laws.power_law_offset(x, **p)) * np.exp(noise)
+        runs = js.Runs.from_arrays(x=x, loss=loss)
+        fit = js.fit(laws.power_law_offset, runs, restarts=32, key=KEY)
+        boots.append(js.bootstrap(fit, n=200, guard=0, key=KEY).params)
+    found = np.asarray(recipes.crossover(*boots, low=1e4, high=1e16))
+    truth = float(recipes.crossover(SMALL_WINS, LARGE_WINS, low=1e4, high=1e16))
+    assert np.isnan(found).mean() < 0.05
+    low, high = np.nanquantile(found, [0.01, 0.99])
+    assert low < truth < high
+
+
+def test_best_pruning_keeps_less_the_more_data_there_are():
+    """Exponents that grow as less is kept: the envelope is steeper than any of its laws."""
+    share, alpha = np.array([0.2, 0.4, 0.7, 1.0]), np.array([0.6, 0.45, 0.32, 0.24])
+    A = np.full(4, 5.0)
+    for i, D in ((2, 1e4), (1, 1e6), (0, 1e8)):  # where the next smaller share takes over
+        A[i] = A[i + 1] * (share[i + 1] * D) ** -alpha[i + 1] * (share[i] * D) ** alpha[i]
+    about = {"E": 0.0, "A": A, "alpha": alpha}
+    D = np.geomspace(1e3, 1e9, 25)
+    error, kept = recipes.best_share(D, share=share, **about)
+    assert set(np.unique(kept)) == set(share)
+    assert (np.diff(kept) <= 0).all()
+    each = [
+        laws.power_law_offset(f * D, E=0.0, A=A, alpha=a)
+        for f, A, a in zip(share, A, alpha, strict=True)
+    ]
+    np.testing.assert_allclose(error, np.min(each, axis=0), rtol=1e-14)
+    steep = -np.diff(np.log(error)) / np.diff(np.log(D))
+    assert steep[-1] > steep[0] + 0.3

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cases
+import jax
 import numpy as np
 import pytest
 
@@ -73,6 +74,18 @@ def test_tied_exponents_score_what_was_printed():
     assert cases.agrees(np.sum(objective.rho(residual)), "5.24371e-3")
 
 
+def test_best_learning_rates_alone_give_another_exponent():
+    """As the note on the (Mis)Fitting entry says: 81 runs of the 261, one per size and tokens."""
+    frame = cases.load_frame(cases.MISFITTING.file, {})
+    best = frame.loc[frame.groupby(["params", "tokens"])["loss_nats"].idxmin()]
+    assert len(best) == 81
+    runs = js.Runs.from_frame(best, N="params", D="tokens", loss="loss_nats")
+    fit = js.fit(laws.chinchilla, runs, restarts=128, key=jax.random.key(0))
+    printed = {"alpha": ".138", "beta": ".670", "E": "1.398"}
+    assert all(cases.agrees(fit.params[name], text) for name, text in printed.items()), fit.params
+    assert cases.agrees(fit.value, "8.86e-4")
+
+
 def test_rounding_of_the_replication_costs_as_much_as_its_note_says():
     runs = cases.load_runs(next(c for c in cases.REFITS if c.name == "epoch_l1"))
     objective = js.LogL1()
@@ -100,6 +113,46 @@ def test_scales_become_coefficients():
         assert reducible == pytest.approx(1.0, rel=1e-12), name
 
 
+def test_best_use_of_compute_has_scales_and_shares_that_fit_together():
+    """Kaplan's C = 6 N B S, in FLOPs at one PF-day; Henighan's N = 1 at C = C_N."""
+    size, batch, steps = (
+        published.get(f"kaplan_2020_optimal_{name}") for name in ("size", "batch", "steps")
+    )
+    exponents = [entry.params["g"] for entry in (size, batch, steps)]
+    assert sum(exponents) == pytest.approx(1.0, rel=1e-12)
+    # Two digits each.
+    assert float(6 * size(1.0) * batch(1.0) * steps(1.0)) == pytest.approx(8.64e19, rel=0.05)
+    for name, scale in (("language", 3.3e-13), ("image_vq_32", 9.4e-13), ("math", 2.3e-12)):
+        best = published.get(f"henighan_2020_{name}_optimal_size")
+        assert float(best(scale)) == pytest.approx(1.0, rel=1e-12)
+        # "D ~ N^0.4 in every domain"
+        assert 0.35 < 1 / best.params["g"] - 1 < 0.6
+
+
+def test_both_approaches_to_the_vocabulary_agree():
+    size, by_compute, by_size = (
+        published.get(f"tao_2024_optimal_{name}")
+        for name in ("size_by_compute", "vocabulary_by_compute", "vocabulary_by_size")
+    )
+    assert float(by_size(33e6)) == pytest.approx(4096 * 768, rel=1e-12)
+    C = np.geomspace(1e19, 1e23, 5)
+    # Fits of two kinds: by 8% at most.
+    np.testing.assert_allclose(by_compute(C), by_size(size(C)), rtol=0.1)
+
+
+def test_saturating_fits_of_the_best_loss_are_near_the_best_losses():
+    config = {"config": "rw_tuned_short_const_standard_val"}
+    best = cases.load_frame("porian_isoflop_optima.csv", config)
+    fits = [published.get(f"porian_2024_loss_{n}_budgets") for n in ("few", "more", "most")]
+    near = [
+        np.abs(np.log(np.asarray(fit(x=best["flops"].to_numpy())) / best["loss_opt_nats"])).max()
+        for fit in fits
+    ]
+    assert near[2] < 0.01
+    floors = [fit.params["E"] for fit in fits]
+    assert floors == sorted(floors, reverse=True)
+
+
 def test_coupled_and_plain_fits_of_the_same_runs_agree_in_range():
     """Two forms fitted to one sweep give nearly the same loss in its middle."""
     for name in published.names():
@@ -113,8 +166,8 @@ def test_coupled_and_plain_fits_of_the_same_runs_agree_in_range():
     "entry", [e for e in DENSE if set(e.law.inputs) <= {"N", "D", "x"}], ids=by_name
 )
 def test_loss_is_sensible_and_falls_with_scale(entry):
-    compute = "PF-days" in entry.units
-    small = {"N": 1e8, "D": 2e9, "x": 1e-3 if compute else 1e8}
+    x = next((x for unit, x in (("PF-days", 1e-3), ("FLOPs", 1e17)) if unit in entry.units), 1e8)
+    small = {"N": 1e8, "D": 2e9, "x": x}
     large = {key: 10 * value for key, value in small.items()}
     at = [float(entry(**{k: p[k] for k in entry.law.inputs})) for p in (small, large)]
     assert 0 < at[1] < at[0] < 10

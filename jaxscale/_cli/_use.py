@@ -1,10 +1,12 @@
 """jaxscale laws, predict and allocate: what there is to fit, and what a saved fit says."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -42,16 +44,34 @@ def laws(
     if name is not None:
         _show_law(catalogue.get(name))
         return
-    table = catalogue.table()
-    for family, members in table.groupby("family", sort=False):
-        tree = Tree(Text(str(family), style="bold"), guide_style="dim")
-        for law in members.itertuples():
-            leaf = tree.add(Text(str(law.name), style="bold"))
-            leaf.add(Text(str(law.formula)))
-            leaf.add(Text(f"inputs: {law.inputs}; parameters: {law.parameters}"))
-            leaf.add(Text(f"{law.source} ({law.evidence})", style="dim"))
+    members = [catalogue.get(name) for name in catalogue.names()]
+    for family, group in itertools.groupby(members, key=lambda law: law.family):
+        tree = Tree(Text(family, style="bold"), guide_style="dim")
+        for law in group:
+            leaf = tree.add(Text(law.name, style="bold"))
+            leaf.add(Text(law.formula))
+            leaf.add(_about(law))
         out.print(tree)
+    tree = Tree(Text("made to order", style="bold"), guide_style="dim")
+    for call, formula in catalogue.made_to_order().items():
+        tree.add(Text(call, style="bold")).add(Text(formula))
+    out.print(tree)
     out.print("\n'jaxscale laws NAME' shows one law with its published parameters.")
+
+
+def _about(law: "Law") -> Table:
+    """Inputs and what they count, what is predicted, parameters, source and evidence."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    for i, name in enumerate(law.inputs):
+        grid.add_row("" if i else "inputs", Text(f"{name}: {law.about(name).counts}"))
+    if law.predicts != "loss":
+        grid.add_row("predicts", Text(law.predicts))
+    grid.add_row("parameters", Text(", ".join(law.names)))
+    grid.add_row("source", Text(law.source))
+    grid.add_row("evidence", Text(law.evidence))
+    return grid
 
 
 def _show_law(law: "Law") -> None:
@@ -68,7 +88,7 @@ def _show_law(law: "Law") -> None:
         out.print(f"  parameter {name}: {param.support}{unit}")
     for name, _ in law.derived:
         out.print(f"  derived {name}")
-    out.print(f"\nSource: {law.source} ({law.evidence})")
+    out.print(f"\nSource: {law.source}\nEvidence: {law.evidence}")
     found = published.table()
     found = found[found["law"] == law.name]
     if len(found):

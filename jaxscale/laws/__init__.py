@@ -1,6 +1,11 @@
 """The catalogue of laws: ``laws.chinchilla``, ``laws.get(name)``, ``laws.table()``."""
 
-from jaxscale.laws._registry import get as get, names as names, table as table
+from jaxscale.laws._registry import (
+    get as get,
+    made_to_order as made_to_order,
+    names as names,
+    table as table,
+)
 from jaxscale.laws.best_of_n import (
     beta_binomial as beta_binomial,
     beta_coverage as beta_coverage,

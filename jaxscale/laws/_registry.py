@@ -2,11 +2,39 @@
 
 import difflib
 import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
 from jaxscale._errors import LawError
 from jaxscale._law import Law
+
+# The order in which families are listed; any other comes last.
+_FAMILIES = (
+    "power",
+    "learning curve",
+    "chinchilla",
+    "kaplan",
+    "data constrained",
+    "mixture",
+    "schedule",
+    "moe",
+    "sparse",
+    "precision",
+    "parallel",
+    "shape",
+    "vocabulary",
+    "distillation",
+    "transfer",
+    "vision",
+    "hyperparameter",
+    "downstream",
+    "coverage",
+    "reinforcement",
+    "theory",
+)
 
 # Laws for any count, such as data_mixing_5, by the module that makes them.
 _FACTORIES = {
@@ -17,11 +45,37 @@ _FACTORIES = {
     "shukor_joint": "jaxscale.laws.mixture",
 }
 
+# Laws that are made of more than a count: what they are made of, and the module that makes them.
+_MADE = {
+    "multi_power": ("schedules", "jaxscale.laws.schedule_loss"),
+    "repeats_of": ("a base law", "jaxscale.laws.data_constrained"),
+}
+
+
+def _place(law: Law) -> int:
+    return _FAMILIES.index(law.family) if law.family in _FAMILIES else len(_FAMILIES)
+
 
 def _catalogue() -> dict[str, Law]:
     from jaxscale import laws  # the package imports this module first
 
-    return {law.name: law for law in vars(laws).values() if isinstance(law, Law)}
+    found = (law for law in vars(laws).values() if isinstance(law, Law))
+    return {law.name: law for law in sorted(found, key=_place)}
+
+
+def made_to_order() -> dict[str, str]:
+    """Functions that make laws: how they are called, and the formula of what they make."""
+    of = {name: ("a count", module) for name, module in _FACTORIES.items()} | _MADE
+    docs = {name: inspect.getdoc(_maker(module, name)) or "" for name, (_, module) in of.items()}
+    return {
+        f"{name}({what})": docs[name].split("\n")[0].replace("``", "").removesuffix(".")
+        for name, (what, _) in of.items()
+    }
+
+
+def _maker(module: str, name: str) -> Callable[..., Any]:
+    made: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return made
 
 
 def names() -> tuple[str, ...]:
@@ -40,7 +94,7 @@ def get(name: str) -> Law:
         return catalogue[name]
     prefix, _, count = name.rpartition("_")
     if prefix in _FACTORIES and count.isdecimal():
-        made: Law = getattr(importlib.import_module(_FACTORIES[prefix]), prefix)(int(count))
+        made: Law = _maker(_FACTORIES[prefix], prefix)(int(count))
         return made
     close = difflib.get_close_matches(name, catalogue, n=3)
     hint = f"did you mean {', '.join(close)}?" if close else "'jaxscale laws' lists them all"

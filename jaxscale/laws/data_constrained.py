@@ -90,7 +90,7 @@ def _repeated(N: Any, D: Any, epochs: Any, E: Any, **p: Any) -> Any:
 
 
 @law(
-    family="data_constrained",
+    family="data constrained",
     source=f"{_MUENNIGHOFF}, equations 5 to 7",
     evidence=_EVIDENCE,
     inputs=_INPUTS,
@@ -117,7 +117,7 @@ def muennighoff(
 
 
 @law(
-    family="data_constrained",
+    family="data constrained",
     source=f"{_MUENNIGHOFF}, as fitted by the authors",
     evidence=_EVIDENCE,
     inputs=_INPUTS,
@@ -156,7 +156,7 @@ def repeats_of(
 
     @law(
         name=name,
-        family="data_constrained",
+        family="data constrained",
         source=f"{_MUENNIGHOFF}, second stage",
         evidence=_EVIDENCE,
         inputs=_INPUTS,
@@ -178,7 +178,7 @@ muennighoff_repeats = repeats_of(**C4_BASE)  # type: ignore[arg-type]
 
 
 @law(
-    family="data_constrained",
+    family="data constrained",
     source=f"{_MUENNIGHOFF}, base law",
     evidence=_EVIDENCE,
     inputs={"N": "parameters", "D": "training tokens"},
@@ -235,7 +235,7 @@ def optimal_size(
 
 
 @law(
-    family="data_constrained",
+    family="data constrained",
     source="Kim et al. 2025, Pre-training under infinite compute, arXiv 2509.14786",
     evidence="curves in N and in K read in the paper; their sum is ours and fits both",
     inputs={"N": "parameters of one member", "K": "members of the ensemble"},
@@ -269,7 +269,7 @@ def _log_gain(epochs: Any, decay: Any) -> Any:
 
 
 @law(
-    family="data_constrained",
+    family="data constrained",
     source=f"{_GOYAL}, equations of the utility and its decay",
     evidence="formula and coefficients read in the authors' code",
     inputs={

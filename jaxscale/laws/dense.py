@@ -201,14 +201,3 @@ def optimal_split(N: Any, *, p_e: Any, p_d: Any, **_: Any) -> tuple[Any, Any]:
     """
     N_e = N * _encoder_share(p_e, p_d)
     return N_e, N - N_e
-
-
-def dimension_exponent(dimension: Any) -> Any:
-    """alpha = 4 / d
-
-    Exponent of L ~ N^-alpha that a data manifold of intrinsic dimension `dimension` gives a model
-    that is piecewise linear and trained on squared error. Any shape.
-
-    Source: Sharma and Kaplan 2020, arXiv 2004.10802, as stated in their abstract.
-    """
-    return 4 / dimension

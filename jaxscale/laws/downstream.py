@@ -80,6 +80,17 @@ def log_score(D: Any, *, A: Any, alpha: Any, beta: Any) -> Any:
     return power(u, beta)
 
 
+def alignment_score(source: Any, target: Any) -> Any:
+    """P_source P_target + 0.7 P_source + 0.8 P_target
+
+    How well pre-training data suit a translation task, from the shares of its two languages in
+    them. Any shape.
+
+    Source: Isik et al. 2024, arXiv 2402.04177.
+    """
+    return source * target + 0.7 * source + 0.8 * target
+
+
 @law(
     family="downstream",
     predicts="pass rate",

@@ -217,6 +217,37 @@ def near_optimal(loss: Any, cell: Any, tolerance: float = 0.0025) -> np.ndarray:
     return np.asarray(loss) <= np.asarray(best) * (1 + tolerance)
 
 
+def surface_optimum(
+    loss: Any, lr: Any, batch: Any, *, tolerance: float = 0.02
+) -> tuple[float, float]:
+    """argmin of the paraboloid in (log lr, log batch) through the runs near the best of one grid
+
+    A finer estimate of the best learning rate and batch of one (N, D) than its best run.
+
+    Args:
+        loss, lr, batch: the runs of one (N, D), shape (runs,); NaN never counts.
+        tolerance: runs up to this share above the lowest loss are used, six at least.
+
+    Returns:
+        Learning rate and batch.
+
+    Raises:
+        DataError: if too few runs are near the best, or the paraboloid has no minimum.
+    """
+    z, x, y = np.asarray(loss, float), np.log(np.asarray(lr)), np.log(np.asarray(batch))
+    near = z <= np.nanmin(z) * (1 + tolerance)
+    if near.sum() < 6:
+        raise DataError(f"a paraboloid needs 6 runs near the best, there are {near.sum()}")
+    x, y, z = x[near], y[near], z[near]
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    _, *slope, xx, xy, yy = np.linalg.lstsq(terms, z, rcond=None)[0]
+    curvature = np.array([[2 * xx, xy], [xy, 2 * yy]])
+    if np.linalg.eigvalsh(curvature)[0] <= 0:
+        raise DataError("the losses do not rise in every direction: the grid does not bracket them")
+    best = np.exp(np.linalg.solve(curvature, -np.array(slope)))
+    return float(best[0]), float(best[1])
+
+
 def grid_regret(loss: Any, lr: Any, batch: Any, at_lr: float, at_batch: float) -> float:
     """loss(nearest grid point) / lowest loss - 1, of a recommendation on one grid of runs.
 

@@ -11,7 +11,7 @@ from jaxscale._law import law
 from jaxscale._param import positive
 from jaxscale.laws._power import power
 from jaxscale.laws._root import root
-from jaxscale.laws.chinchilla import optimal_ratio
+from jaxscale.laws.chinchilla import optimal_ratio, size_overhead as frontier_overhead
 
 PF_DAY = 8.64e19
 """FLOPs in a PF-day."""
@@ -266,10 +266,7 @@ def size_overhead(ratio: Any, *, alpha_N: Any, alpha_S: Any, **_: Any) -> Any:
 
     Source: Kaplan et al. 2020, arXiv 2001.08361, appendix B.
     """
-    inside = 1 + alpha_S / alpha_N * (1 - power(ratio, -alpha_N))
-    reached = inside > 0
-    cost = ratio * power(jnp.where(reached, inside, 1.0), -1 / alpha_S)
-    return jnp.where(reached, cost, jnp.inf)
+    return frontier_overhead(ratio, alpha=alpha_N, beta=alpha_S)
 
 
 # Data, early stopping and learning rate.

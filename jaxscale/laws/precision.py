@@ -218,6 +218,19 @@ def optimal_layout(P: Any, *, delta: Any, nu: Any, **_: Any) -> tuple[Any, Any]:
     return delta * P / (delta + nu) - 0.5, nu * P / (delta + nu) - 0.5
 
 
+def best_resolution(P: Any, *, gamma: Any, delta: Any, nu: Any, **_: Any) -> Any:
+    """gamma_rho P^(delta + nu), gamma_rho = gamma delta^delta nu^nu / (delta + nu)^(delta + nu)
+
+    What gamma (E + 1/2)^delta (M + 1/2)^nu is at the `optimal_layout` of P bits: in place of it, it
+    gives the loss of the best float of P bits. Shapes broadcast.
+
+    Source: Sun et al. 2025, arXiv 2501.02423, from equation 19.
+    """
+    both = delta + nu
+    shares = delta * jnp.log(delta) + nu * jnp.log(nu) - both * jnp.log(both)
+    return gamma * jnp.exp(shares + both * jnp.log(P))
+
+
 def float_critical_tokens(
     N: Any,
     E: Any,

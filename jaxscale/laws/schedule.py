@@ -175,9 +175,9 @@ def annealing_areas(rates: Any, *, decay: float = 0.999, warmup: int = 0) -> tup
     drops = jnp.concatenate([jnp.zeros_like(rates[:1]), rates[:-1] - rates[1:]])
     drops = jnp.where(jnp.arange(rates.shape[0]) < warmup, 0.0, drops)
 
-    def after(momentum: Any, drop: Any) -> tuple[Any, Any]:
-        momentum = kept * momentum + drop
-        return momentum, momentum
+    def joined(before: tuple[Any, Any], after: tuple[Any, Any]) -> tuple[Any, Any]:
+        # Of maps m -> factor m + shift, so that the updates are scanned in parallel.
+        return before[0] * after[0], before[1] * after[0] + after[1]
 
-    _, momenta = jax.lax.scan(after, jnp.zeros_like(rates[0]), drops)
+    _, momenta = jax.lax.associative_scan(joined, (jnp.full_like(drops, kept), drops))
     return jnp.cumsum(rates), jnp.cumsum(momenta)

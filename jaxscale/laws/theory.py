@@ -22,12 +22,16 @@ from jaxscale.laws._root import root
 def manifold_exponent(dimension: float, order: float = 4.0) -> float:
     """alpha = order / dimension, the resolution-limited exponent of N and of D
 
+    Not every error is of this kind: where a network averages many small solutions, as for y = x^2,
+    the average alone gives alpha = 1 in N (Liu & Tegmark 2023, lottery tickets, from its abstract).
+
     Args:
         dimension: d, intrinsic dimension of the data manifold.
         order: 4 for piecewise linear networks under a loss that is quadratic near its minimum
             (Sharma & Kaplan 2020); 1 is the lower bound for any Lipschitz loss and model.
 
-    Source: Bahri et al. 2021, arXiv 2102.06701, which has both.
+    Source: Bahri et al. 2021, arXiv 2102.06701, which has both; Sharma & Kaplan 2020,
+    arXiv 2004.10802.
     """
     return order / dimension
 

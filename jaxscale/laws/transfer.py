@@ -14,7 +14,7 @@ _HERNANDEZ = "Hernandez et al. 2021, arXiv 2102.01293"
 @law(
     family="transfer",
     source=_HERNANDEZ,
-    evidence="formula second-hand; coefficients not verified, so none are given",
+    evidence="formula and coefficients read in the paper",
     predicts="effective data transferred, in characters",
     inputs={
         "D_F": "characters of fine-tuning data",

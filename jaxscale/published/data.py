@@ -198,6 +198,38 @@ def _tao() -> Iterator[Published]:
         better=(5.534942596918761, 859.1858236, 1829.393175, 21606.92315, 0.445317003, 0.66367136),
         better_value=0.06229135241,
     )  # fmt: skip
+    vocabulary = "parameters of the vocabulary, its size times the width"
+    for name, numbers, units, approach in (
+        (
+            "size_by_compute",
+            (math.exp(-2.48465), 0.5),
+            "x = training FLOPs; parameters without vocabulary",
+            1,
+        ),
+        (
+            "vocabulary_by_compute",
+            (math.exp(-1.58903), 0.416362),
+            f"x = training FLOPs; {vocabulary}",
+            1,
+        ),
+        (
+            "vocabulary_by_size",
+            (3145728 * 33e6**-0.8353974, 0.8353974),
+            f"x = parameters without vocabulary; {vocabulary}",
+            2,
+        ),
+    ):
+        yield entry(
+            f"tao_2024_optimal_{name}",
+            laws.scaling_rule,
+            numbers,
+            source="Tao et al. 2024, arXiv 2407.13623",
+            table=f"authors' code, approach {approach}",
+            units=units,
+            objective="least squares in logs" if approach == 1 else "none: a derivative set to 0",
+            rows="models of 33M to 1.1B parameters, vocabularies of 4k to 96k",
+            evidence="read in the authors' code",
+        )
 
 
 def _mcleish() -> Iterator[Published]:

@@ -1,4 +1,4 @@
-"""Published parameters of Kaplan's batch laws, over-training, vision, and single curves."""
+"""Published parameters of Kaplan's batch laws, over-training, transfer, vision, single curves."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,16 @@ from jaxscale.published._entry import READ, REFITTED, Published, entry
 
 def entries() -> Iterator[Published]:
     """All entries of this module."""
-    for group in (_kaplan, _pearce, _gadre, _cherti, _yao_time_series, _yao_nanolm):
+    for group in (
+        _kaplan,
+        _kaplan_allocation,
+        _pearce,
+        _gadre,
+        _hernandez,
+        _cherti,
+        _yao_time_series,
+        _yao_nanolm,
+    ):
         yield from group()
 
 
@@ -51,6 +60,30 @@ def _kaplan() -> Iterator[Published]:
     )
 
 
+def _kaplan_allocation() -> Iterator[Published]:
+    # fmt: off
+    for name, numbers, counts in (
+        ("size", (1.3e9, 0.73), "parameters without embeddings"),
+        ("batch", (2.0e6, 0.24), "batch in tokens"),
+        ("steps", (5.4e3, 0.03), "least steps S_min"),
+        ("tokens", (2e10, 0.27), "training tokens, one epoch"),
+    ):
+        # fmt: on
+        yield entry(
+            f"kaplan_2020_optimal_{name}",
+            laws.scaling_rule,
+            numbers,
+            source="Kaplan et al. 2020, arXiv 2001.08361",
+            table="Table 6",
+            units=f"x = C_min in PF-days, without embeddings; {counts}",
+            objective="fits in log-log",
+            rows="models of 768 to 1.5e9 parameters",
+            evidence=READ,
+            note="Equation 6.7 has 4e10 C_min^0.26 tokens: twice as many, for a run at the "
+            "critical batch." if name == "tokens" else "",
+        )
+
+
 def _pearce() -> Iterator[Published]:
     yield entry(
         "pearce_2024",
@@ -66,18 +99,27 @@ def _pearce() -> Iterator[Published]:
 
 
 def _gadre() -> Iterator[Published]:
-    # alpha, beta, p, E of the code's loss law; then guess, k, gamma of the error law, 17 tasks.
+    # alpha, beta, p, E of the code's loss law; then guess, k, gamma of the error laws.
     table = {
-        "c4": ((113.69, 189.52, -0.24247, 1.5083), (0.8497, 2.079, 0.7561)),
-        "rpj": ((166.21, 366.69, -0.27285, 1.8366), (0.8570, 2.206, 0.7146)),
-        "rw": ((125.10, 246.21, -0.25439, 1.7345), (0.8653, 2.215, 0.7070)),
+        "c4": (
+            (113.69, 189.52, -0.24247, 1.5083),
+            {17: (0.8497, 2.079, 0.7561), 46: (0.7589, 1.289, 0.9722)},
+        ),
+        "rpj": (
+            (166.21, 366.69, -0.27285, 1.8366),
+            {17: (0.8570, 2.206, 0.7146), 46: (0.7608, 1.323, 0.8907)},
+        ),
+        "rw": (
+            (125.10, 246.21, -0.25439, 1.7345),
+            {17: (0.8653, 2.215, 0.7070), 46: (0.7677, 1.128, 0.8215)},
+        ),
     }
     about = {
         "source": "Gadre et al. 2024, arXiv 2403.08540",
         "table": "authors' notebook",
         "evidence": REFITTED,
     }
-    for data, ((alpha, beta, p, E), error) in table.items():
+    for data, ((alpha, beta, p, E), errors) in table.items():
         eta = -p / 2  # overtraining.overtrain_params
         yield entry(
             f"gadre_2024_{data}",
@@ -89,14 +131,34 @@ def _gadre() -> Iterator[Published]:
             note="No run has M below 20, so its optimum in M is an extrapolation: not for use.",
             **about,
         )
+        for tasks, error in errors.items():
+            yield entry(
+                f"gadre_2024_{data}_error" + ("" if tasks == 17 else f"_{tasks}_tasks"),
+                laws.gadre_error,
+                error,
+                units=f"L in nats per token on C4; top-1 error, mean of {tasks} tasks",
+                objective="least squares of raw errors",
+                rows=f"6 models trained on {data}: those of the loss law, and 1.4B at M = 20",
+                **about,
+            )
+
+
+def _hernandez() -> Iterator[Published]:
+    for name, numbers, data in (
+        ("text", (1.9e4, 0.18, 0.38), "text"),
+        ("text_and_code", (2.1e5, 0.096, 0.38), "half text, half code"),
+    ):
         yield entry(
-            f"gadre_2024_{data}_error",
-            laws.gadre_error,
-            error,
-            units="L in nats per token on C4; top-1 error, mean of 17 tasks",
-            objective="least squares of raw errors",
-            rows=f"6 models trained on {data}: those of the loss law, and 1.4B at M = 20",
-            **about,
+            f"hernandez_2021_{name}_to_python",
+            laws.transferred_data,
+            numbers,
+            source="Hernandez et al. 2021, arXiv 2102.01293",
+            table=f"transfer from {data} to Python",
+            units="D_F and the result in characters, N without embeddings",
+            objective="fit of the logit of D_T / (D_F + D_T)",
+            rows="models fine-tuned on little data, D_F up to a tenth of what they could use",
+            evidence=READ,
+            note="Beyond little data the law overstates what is transferred.",
         )
 
 

@@ -22,6 +22,18 @@ def entries() -> Iterator[Published]:
         note="The floor of 0.47 is low for text, and the exponents make up for it.",
     )
     yield entry(
+        "krajewski_2024_dense",
+        laws.chinchilla,
+        (0.47, 16.3, 26.7, 0.126, 0.127),
+        source="Krajewski et al. 2024, arXiv 2402.07871",
+        table="Table 1",
+        units="N without embeddings, D in tokens, loss in nats per token",
+        objective="Huber(0.1) with weight decay 5e-4",
+        rows="dense models beside those of krajewski_2024_moe, whose floor they share",
+        evidence=READ,
+        note="The floor of 0.47 is low for text, and the exponents make up for it.",
+    )
+    yield entry(
         "ludziejewski_2025_joint_moe",
         laws.ludziejewski_joint_moe,
         (
