@@ -14,6 +14,7 @@ from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
+from jaxscale._checklist import Checklist as Checklist, checklist as checklist
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
 from jaxscale._conformal import (
     conformal as conformal,
@@ -71,6 +72,7 @@ from jaxscale._quantity import (
     optimal_D as optimal_D,
     optimal_N as optimal_N,
 )
+from jaxscale._report import Report as Report, report as report
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
