@@ -28,6 +28,7 @@ from jaxscale._candidates import (
 )
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
+from jaxscale._checklist import Checklist as Checklist, checklist as checklist
 from jaxscale._clusters import ICC as ICC, cluster_codes as cluster_codes, icc as icc
 from jaxscale._compare import compare as compare
 from jaxscale._comparison import Comparison as Comparison
@@ -107,6 +108,7 @@ from jaxscale._quantity import (
     optimal_N as optimal_N,
 )
 from jaxscale._recipes import Recipes as Recipes, compare_recipes as compare_recipes
+from jaxscale._report import Report as Report, report as report
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top

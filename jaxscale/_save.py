@@ -104,7 +104,7 @@ def to_json(source: Fit | Draws) -> str:
             "free": [float(x) for x in np.asarray(fit.free)],
             "log_refs": {name: float(ref) for name, ref in fit.log_refs.items()},
         },
-        "versions": _versions(),
+        "versions": versions(),
     }
     if draws is not None:
         content["draws"] = _draws_content(draws)
@@ -333,9 +333,12 @@ def _fields(objective: Objective) -> dict[str, float]:
     return {name: float(value) for name, value in vars(objective).items()}
 
 
-def _versions() -> dict[str, str]:
-    packages = ("jaxscale", "jax", "jaxlib", "optax", "numpy")
-    found = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Versions of everything that a number may depend on, by name."""
+    from jaxscale import __version__  # the package imports this module first
+
+    packages = ("jax", "jaxlib", "optax", "numpy")
+    found = {"python": platform.python_version(), "jaxscale": __version__}
     for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
