@@ -92,7 +92,7 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.{digits}g}"
     if isinstance(value, int | np.integer):
-        return f"{value:,}" if abs(value) < 1_000_000 else f"{value:.{digits}g}"
+        return f"{value:,}" if abs(int(value)) < 1_000_000 else f"{value:.{digits}g}"
     return str(value)
 
 

@@ -180,7 +180,7 @@ def _table(
     import numpy as np
 
     from jaxscale._candidates import candidates
-    from jaxscale._runs import read_csv
+    from jaxscale._table import read_csv
 
     if path is not None:
         if any(x is not None for x in (N, D, least, largest)):
