@@ -8,7 +8,7 @@ from jaxscale import (
     published as published,
     scores as scores,
 )
-from jaxscale._allocate import Frontier as Frontier, allocate as allocate
+from jaxscale._allocate import allocate as allocate
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
@@ -29,6 +29,7 @@ from jaxscale._errors import (
     LawError as LawError,
 )
 from jaxscale._fit import Fit as Fit, fit as fit
+from jaxscale._frontier import Frontier as Frontier
 from jaxscale._implicit import refit as refit
 from jaxscale._influence import Influence as Influence, influence as influence
 from jaxscale._interval_method import IntervalMethod as IntervalMethod
@@ -36,6 +37,7 @@ from jaxscale._intervals import Intervals as Intervals, intervals as intervals
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Input as Input, Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from jaxscale._limit import Limit as Limit, at_least as at_least, at_most as at_most
 from jaxscale._mesh import use_mesh as use_mesh
 from jaxscale._multiverse import multiverse as multiverse
 from jaxscale._objective import (

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,10 @@ def to_json(source: Fit | Draws) -> str:
         "objective": {"name": type(fit.objective).__name__, **_fields(fit.objective)},
         "value": float(fit.value),
         "rmse": float(fit.rmse),
-        "verdict": [{"code": f.code, "sentence": f.sentence} for f in fit.verdict.findings],
+        "verdict": [
+            {"code": f.code, "sentence": f.sentence, "names": list(f.names)}
+            for f in fit.verdict.findings
+        ],
         "restarts": {
             "n": len(fit.restarts),
             "hit_share": fit.restarts.hit_share,
@@ -163,7 +167,7 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
         objective=objective,
         params={name: jnp.asarray(value, float) for name, value in content["params"].items()},
         value=content["value"],
-        verdict=Verdict(tuple(Finding(**finding) for finding in content["verdict"])),
+        verdict=Verdict(tuple(_finding(**finding) for finding in content["verdict"])),
         restarts=Restarts(
             values,
             np.zeros(len(values), int),
@@ -180,6 +184,10 @@ def _from_content(content: dict[str, Any], runs: Runs | None, law: Law | None, p
         log_refs=content["reference"]["log_refs"],
         rmse=content["rmse"],
     )
+
+
+def _finding(code: str, sentence: str, names: Iterable[str] = ()) -> Finding:
+    return Finding(code, sentence, tuple(names))  # older files have no names
 
 
 def _draws_from(content: dict[str, Any], fit: Fit) -> Draws:

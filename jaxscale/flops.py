@@ -8,7 +8,7 @@ FLOPs; the backward pass costs twice the forward pass.
 from collections.abc import Callable
 from typing import Any
 
-FlopFunction = Callable[[Any, Any], Any]
+FlopFunction = Callable[..., Any]
 
 
 def six_nd(N: Any, D: Any) -> Any:

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxscale._allocate import Frontier, allocate
+from jaxscale._allocate import allocate
 from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
+from jaxscale._frontier import Frontier
 from jaxscale.flops import FlopFunction, six_nd
 from jaxscale.plot._style import (
     BLUE,
