@@ -11,6 +11,7 @@ from jaxscale import (
 from jaxscale._allocate import allocate as allocate
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
+from jaxscale._budget import Budget as Budget, budget_for as budget_for
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
 from jaxscale._capabilities import Capabilities as Capabilities, capabilities as capabilities
 from jaxscale._chain import Chain as Chain, chain as chain
@@ -77,6 +78,7 @@ from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
 from jaxscale._save import load as load, save as save
+from jaxscale._serve import Serving as Serving, serve as serve
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid
 from jaxscale._verdict import Finding as Finding, Verdict as Verdict

@@ -6,8 +6,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxscale._bands import finite_draws
-from jaxscale._best import Point, at_estimate, at_median, best, inputs_at, quantiles, seen
+from jaxscale._best import (
+    Point,
+    after_first,
+    at_median,
+    best,
+    first,
+    inputs_at,
+    quantiles,
+    seen,
+)
 from jaxscale._draws import Draws, tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
@@ -95,7 +103,8 @@ def allocate(
     refuse_meaningless(given, lambda many: best(search, given, many, budget, asked).at.N, force)
     if given.draws is not None:
         return _with_bands(given, given.draws, budget, search, asked, level)
-    point, each = _at_estimate(given, budget, search, asked)
+    point, each = first(best(search, given, given.one, budget, asked))
+    _refuse_no_minimum(given, budget, point, asked)
     inputs = inputs_at(asked, point.N, point.D, point.option)
     traced = is_traced(point.N, point.D)
     return Frontier(
@@ -113,20 +122,15 @@ def allocate(
     )
 
 
-def _at_estimate(given: Source, budget: Any, search: Search, asked: Choices) -> tuple[Point, Any]:
-    point, each = at_estimate(search, given, budget, asked)
-    _refuse_no_minimum(given, budget, point, asked)
-    return point, each
-
-
 def _with_bands(
     given: Source, draws: Draws, budget: Any, search: Search, asked: Choices, level: float
 ) -> Frontier:
-    params, _, _ = finite_draws(draws)
-    over = best(search, given, params, budget, asked)
+    every = best(search, given, given.with_draws(draws), budget, asked)
+    over = after_first(every)
     conditional = conditional_notes(over.at.N, budget, "FLOPs")
     if draws.center == "fit":
-        point, each = _at_estimate(given, budget, search, asked)
+        point, each = first(every)
+        _refuse_no_minimum(given, budget, point, asked)
     else:
         point, each = at_median(search, over, budget, asked)
     inputs = inputs_at(asked, point.N, point.D, point.option)

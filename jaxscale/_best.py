@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxscale._optimum import Numbers, Optimum, Search, optima, tokens
+from jaxscale._optimum import Optimum, Search, optima, tokens
 from jaxscale._predict import extrapolation_notes
 from jaxscale._setting import Choices
 from jaxscale._source import Source
@@ -38,11 +38,24 @@ class Point(NamedTuple):
 
 
 def best(
-    search: Search, source: Source, params: Mapping[str, Any], goals: Any, asked: Choices
+    search: Search,
+    source: Source,
+    params: Mapping[str, Any],
+    goals: Any,
+    asked: Choices,
+    each_its_own: bool = False,
 ) -> Best:
     """The lowest of the optima of all combinations; see `optima`."""
     found = [
-        optima(search, source.middle, params, goals, asked.numbers(option), asked.bounds)
+        optima(
+            search,
+            source.middle,
+            params,
+            goals,
+            asked.numbers(option),
+            asked.bounds,
+            each_its_own=each_its_own,
+        )
         for option in asked.options
     ]
     each = jax.tree.map(lambda *x: jnp.stack(x), *found)
@@ -68,13 +81,19 @@ def inputs_at(asked: Choices, N: Any, D: Any, option: Any) -> dict[str, Any]:
     return {name: jnp.broadcast_to(value, N.shape) for name, value in known.items()}
 
 
-def at_estimate(
-    search: Search, source: Source, goals: Any, asked: Choices
-) -> tuple[Point, tuple[Any, Any, Any]]:
-    """Optimum at the parameters in the middle; and N, D and value of every option."""
-    found = best(search, source, source.one, goals, asked)
+def first(found: Best) -> tuple[Point, tuple[Any, Any, Any]]:
+    """The optimum of the first set of parameters; and N, D and value of its options."""
     point = Point(*(x[0] for x in (*found.at, found.option)))
     return point, (found.each.N[:, 0], found.each.D[:, 0], found.each.value[:, 0])
+
+
+def after_first(found: Best) -> Best:
+    """The optima of all sets of parameters but the first."""
+    return Best(
+        jax.tree.map(lambda x: x[1:], found.at),
+        found.option[1:],
+        jax.tree.map(lambda x: x[:, 1:], found.each),
+    )
 
 
 def at_median(
@@ -87,7 +106,7 @@ def at_median(
     sizes, data, values, holds = (np.nanmedian(np.asarray(x), axis=1) for x in over.each)
     N = pick(jnp.asarray(sizes), option)
     each = [
-        tokens(search, jnp.log(N), Numbers({}, asked.numbers(one), asked.bounds, goals))
+        tokens(search, jnp.log(N), {}, goals, asked.numbers(one), asked.bounds)
         for one in asked.options
     ]
     D = jnp.exp(pick(jnp.stack(each), option))
@@ -103,8 +122,12 @@ def seen(source: Source, inputs: dict[str, Any]) -> tuple[str, ...]:
 
 
 def quantiles(values: Any, ends: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Quantiles over the first axis, without what is not a number."""
+    """Quantiles over the first axis, without what is not a number.
+
+    Where numbers may be infinite, nothing is interpolated, and the band is the wider one.
+    """
     array = np.asarray(values, float)
-    rule = np.quantile if np.isfinite(array).all() else np.nanquantile  # the second is slow
-    low, high = rule(array, ends, axis=0)
+    rule = np.nanquantile if np.isnan(array).any() else np.quantile  # the first is slow
+    how = ("lower", "higher") if np.isinf(array).any() else ("linear", "linear")
+    low, high = (rule(array, end, axis=0, method=m) for end, m in zip(ends, how, strict=True))
     return low, high

@@ -70,3 +70,18 @@ def by_name(what: str | Callable[..., Any], first: tuple[str, ...] = ()) -> Call
 
 def _itself(value: Any) -> Any:
     return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sum:
+    parts: tuple[Call, ...]
+
+    def __call__(self, **known: Any) -> Any:
+        return sum(part(known) for part in self.parts)
+
+
+def added(*parts: Call) -> Call:
+    """The sum of functions called by name."""
+    needs = dict.fromkeys(name for part in parts for name in (*part.first, *part.needs))
+    takes = dict.fromkeys(name for part in parts for name in part.takes if name not in needs)
+    return Call(_Sum(parts), (), tuple(needs), tuple(takes), any(part.rest for part in parts))

@@ -137,8 +137,19 @@ def optima(
     goals: Any,
     held: Mapping[str, Any] | None = None,
     bounds: tuple[Any, ...] = (),
+    *,
+    each_its_own: bool = False,
 ) -> Optimum:
     """Optima of many sets of parameters, shape (draws,), at goals of any shape.
+
+    Args:
+        search: what is searched.
+        middle: log of typical N and D.
+        params: parameters by name, each of shape (draws,).
+        goals: budgets, or losses to be reached.
+        held: other inputs by name, which broadcast to the goals.
+        bounds: bounds of the limits.
+        each_its_own: goals have a leading axis of draws (losses only).
 
     Returns:
         Arrays of shape (draws, *goals), NaN where there is no minimum; `Optimum.holds` has a last
@@ -149,9 +160,15 @@ def optima(
         law, ones = search.setting.law, (1,) * goals.ndim
         spread = {name: jnp.reshape(value, (-1, *ones)) for name, value in params.items()}
         return _closed(law, spread, goals)
-    numbers = Numbers(params, dict(held or {}), tuple(bounds), jnp.ravel(goals))
+    shape = goals.shape[1:] if each_its_own else goals.shape
+    flat = goals.reshape(len(goals), -1) if each_its_own else goals.ravel()
+    numbers = Numbers(params, _flat(held or {}, shape), tuple(bounds), flat)
     found = _searched(search, middle, numbers)
-    return Optimum(*(x.reshape(x.shape[0], *goals.shape, *x.shape[2:]) for x in found))
+    return Optimum(*(x.reshape(x.shape[0], *shape, *x.shape[2:]) for x in found))
+
+
+def _flat(held: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    return {k: jnp.ravel(jnp.broadcast_to(jnp.asarray(v, float), shape)) for k, v in held.items()}
 
 
 @jax.jit(static_argnames="law")
@@ -163,40 +180,76 @@ def _closed(law: Law, params: Any, flop: Any) -> Optimum:
     return Optimum(N, D, value, jnp.zeros((*N.shape, 2), int))
 
 
-def tokens(search: Search, log_n: Any, numbers: Numbers) -> Any:
-    """log D on the curve, NaN where it does not go; sizes and goals of one shape."""
-    return _tokens_of_all(search, jnp.asarray(log_n, float), numbers)
+def tokens(
+    search: Search, log_n: Any, params: Any, goals: Any, held: Mapping[str, Any], bounds: Any = ()
+) -> Any:
+    """log D on the curve, NaN where it does not go; sizes, goals and what is held broadcast."""
+    shape = jnp.broadcast_shapes(jnp.shape(log_n), jnp.shape(goals))
+    flat = (jnp.ravel(jnp.broadcast_to(jnp.asarray(x, float), shape)) for x in (log_n, goals))
+    numbers = Numbers(params, _flat(held, shape), tuple(bounds), None)
+    return _at_sizes(search, _tokens, *flat, numbers).reshape(shape)
 
 
-@jax.jit(static_argnames="search")
-def _tokens_of_all(search: Search, log_n: Any, numbers: Numbers) -> Any:
-    def one(n: Any, goal: Any) -> Any:
-        return _tokens(search, n, numbers._replace(goal=goal))
+def optimal_tokens(search: Search, log_n: Any, params: Any, held: Mapping[str, Any]) -> Any:
+    """log D for which a size is the best at its own cost, NaN if there is none; no limits."""
+    shape = jnp.shape(log_n)
+    flat = jnp.ravel(jnp.asarray(log_n, float))
+    numbers = Numbers(params, _flat(held, shape), (), None)
+    return _at_sizes(search, _balanced, flat, jnp.ones_like(flat), numbers).reshape(shape)
 
-    return jnp.vectorize(one)(log_n, numbers.goal)
+
+@jax.jit(static_argnames=("search", "rule"))
+def _at_sizes(search: Search, rule: Any, log_n: Any, goals: Any, numbers: Numbers) -> Any:
+    def one(n: Any, goal: Any, held: Any) -> Any:
+        return rule(search, n, numbers._replace(goal=goal, held=held))
+
+    return jax.vmap(one)(log_n, goals, numbers.held)
+
+
+def _balanced(search: Search, n: Any, numbers: Numbers) -> Any:
+    """Too few tokens leave the size too large for its own cost, too many too small."""
+
+    def slope(d: Any) -> Any:
+        return _slope_of(search, n, d, numbers, 0)
+
+    low, high = (jnp.asarray(end, n.dtype) for end in _LOG_D)
+    goes = (slope(low) > 0) & (slope(high) < 0)
+    return jnp.where(goes, _halved(slope, low, high, True), jnp.nan)
 
 
 @jax.jit(static_argnames="search")
 def _searched(search: Search, middle: tuple[Any, Any], numbers: Numbers) -> Optimum:
-    """For parameters of shape (draws,) and goals of shape (goals,)."""
-    goals = numbers.goal
+    """For parameters of shape (draws,) and goals of shape (goals,), or (draws, goals)."""
+    goals, held, own = numbers.goal, numbers.held, numbers.goal.ndim == 2
+    along = functools.partial(_along, search, middle)
     if search.average:
         draws = len(jax.tree.leaves(numbers.params)[0])
-        along = functools.partial(_along, search, middle, numbers)
-        found = _in_chunks(along, goals, _GRID * draws)
+
+        def at_goal(each: Any) -> Optimum:
+            return along(numbers._replace(goal=each[0], held=each[1]), None)
+
+        found = _in_chunks(at_goal, (goals, held), _GRID * draws)
         return jax.tree.map(lambda x: x[None], found)
-    if search.reach:
-        grids = None
-    else:  # the curve of a budget is the same for all draws
-        none = numbers._replace(params={})
-        grids = jax.vmap(lambda goal: _grid(search, middle, none._replace(goal=goal)))(goals)
+    # The curve of a budget is the same for all draws.
+    grids = None if search.reach else _grids(search, middle, numbers._replace(params={}))
 
-    def solve(params: Any) -> Optimum:
-        mine = numbers._replace(params=params)
-        one = functools.partial(_along, search, middle, mine)
-        return jax.vmap(one)(goals, grids) if grids is not None else jax.vmap(one)(goals)
+    def solve(each: Any) -> Optimum:
+        params, mine = each if own else (each, goals)
 
-    return _in_chunks(solve, numbers.params, _GRID * len(goals))
+        def one(goal: Any, held: Any, grid: Any) -> Optimum:
+            return along(Numbers(params, held, numbers.bounds, goal), grid)
+
+        return jax.vmap(one)(mine, held, grids)
+
+    each = (numbers.params, goals) if own else numbers.params
+    return _in_chunks(solve, each, _GRID * goals.shape[-1])
+
+
+def _grids(search: Search, middle: Any, numbers: Numbers) -> Any:
+    def one(goal: Any, held: Any) -> Any:
+        return _grid(search, middle, numbers._replace(goal=goal, held=held))
+
+    return jax.vmap(one)(numbers.goal, numbers.held)
 
 
 def _in_chunks(solve: Callable[[Any], Any], each: Any, cost: int) -> Any:
@@ -213,8 +266,7 @@ def _in_chunks(solve: Callable[[Any], Any], each: Any, cost: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
 
 
-def _along(search: Search, middle: Any, numbers: Numbers, goal: Any, grid: Any = None) -> Optimum:
-    numbers = numbers._replace(goal=goal)
+def _along(search: Search, middle: Any, numbers: Numbers, grid: Any) -> Optimum:
     frozen = jax.lax.stop_gradient(numbers)
     n, d = _grid(search, middle, frozen) if grid is None else grid
     n, inside, holds = _narrowed(search, n, d, frozen)

@@ -149,3 +149,15 @@ def conditional_notes(sizes: Any, goals: Any, unit: str) -> list[str]:
         f"For {worst:.2%} of the draws there is no compute-optimal size {at}; the bands of N and D "
         "leave them out, so they hold only if there is one."
     ]
+
+
+def unreached_notes(share: Any, goals: Any) -> list[str]:
+    """Say for how many draws no budget is enough."""
+    shares = np.ravel(np.asarray(share))
+    worst = int(shares.argmax())
+    if shares[worst] == 0:
+        return []
+    return [
+        f"For {shares[worst]:.2%} of the draws no budget reaches a loss of "
+        f"{np.ravel(np.asarray(goals))[worst]:.6g}; it counts as infinite in the bands."
+    ]

@@ -65,6 +65,7 @@ class Choices:
             name if nothing is chosen.
         bounds: bounds of the limits, one each.
         limit_names: how the limits are called.
+        supplied: further numbers by name, of the shape of the goals, which tables do not show.
     """
 
     setting: Setting
@@ -72,6 +73,7 @@ class Choices:
     options: tuple[dict[str, Any], ...]
     bounds: tuple[Any, ...]
     limit_names: tuple[str, ...]
+    supplied: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -86,7 +88,8 @@ class Choices:
 
     def numbers(self, option: Mapping[str, Any]) -> dict[str, Any]:
         """What is held, together with one combination of what is chosen."""
-        return {k: jnp.asarray(v, float) for k, v in {**self.held, **option}.items()}
+        every = {**self.held, **option, **self.supplied}
+        return {name: jnp.asarray(value, float) for name, value in every.items()}
 
 
 def choices(
@@ -96,7 +99,7 @@ def choices(
     fixed: Mapping[str, Any] | None = None,
     choose: Mapping[str, Sequence[float]] | None = None,
     limits: Iterable[Limit] = (),
-    more: Iterable[str] = (),
+    supplied: Mapping[str, Any] | None = None,
 ) -> Choices:
     """Check what was asked for, and sort it into numbers and functions.
 
@@ -106,7 +109,7 @@ def choices(
         fixed: a number by name; or the name of another number; or a function of other numbers.
         choose: the values to choose from, by name.
         limits: limits.
-        more: names in `fixed` that the caller itself needs.
+        supplied: numbers by name, of the shape of the goals, that are none of the user's business.
 
     Raises:
         LawError: if the law lacks N or D, or an input is neither fixed, chosen nor follows.
@@ -117,6 +120,7 @@ def choices(
             f"an allocation needs a law in N and D, but {law.name!r} is in {', '.join(law.inputs)}"
         )
     fixed, choose = dict(fixed or {}), {k: _values(k, v) for k, v in (choose or {}).items()}
+    limits = tuple(limits)
     for name in {"N", "D"} & {*fixed, *choose}:
         raise DataError(f"{name} is what is asked for; bound it with limits=[at_most({name!r}, x)]")
     for name in fixed.keys() & choose.keys():
@@ -127,7 +131,8 @@ def choices(
         rule = law.about(name).follows
         if name not in {"N", "D", *fixed, *choose} and rule is not None:
             calls[name] = by_name(rule)
-    known = {"N", "D", *held, *choose, *calls}
+    supplied = dict(supplied or {})
+    known = {"N", "D", *held, *choose, *calls, *supplied}
     _refuse_missing(law, known, calls)
     spending = by_name(cost, ("N", "D"))
     bounded = [(by_name(limit.what), limit) for limit in limits]
@@ -135,7 +140,7 @@ def choices(
     for title, call in asking.items():
         for name in {*call.needs} - known:
             raise LawError(f"{title} needs {name}: give it in fixed= or choose=")
-    used = {*law.inputs, *more}.union(*(call.wants for call in asking.values()))
+    used = {*law.inputs}.union(*(call.wants for call in asking.values()))
     for name in {*fixed, *choose} - used:
         if not any(call.rest for call in asking.values()):
             raise DataError(
@@ -151,7 +156,8 @@ def choices(
         law, spending, _ordered(calls), tuple((call, limit.upper) for call, limit in bounded)
     )
     names = tuple(limit.name for _, limit in bounded)
-    return Choices(setting, held, options, tuple(limit.bound for _, limit in bounded), names)
+    bounds = tuple(limit.bound for _, limit in bounded)
+    return Choices(setting, held, options, bounds, names, supplied)
 
 
 def _is_rule(value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxscale._bands import finite_draws
 from jaxscale._draws import Draws, as_draws
 from jaxscale._errors import DataError, FitError
 from jaxscale._fit import Fit
@@ -53,6 +54,14 @@ class Source:
     def one(self) -> dict[str, Any]:
         """The parameters as a single draw, shape (1,)."""
         return {name: jnp.asarray(value, float)[None] for name, value in self.params.items()}
+
+    def with_draws(self, draws: Draws) -> dict[str, Any]:
+        """The parameters in the middle and those of all finite draws, shape (1 + draws,).
+
+        One array, because every shape is compiled anew.
+        """
+        params, _, _ = finite_draws(draws)
+        return {name: jnp.concatenate([self.one[name], params[name]]) for name in self.law.names}
 
 
 def source_of(source: Any, force: bool = False) -> Source:
