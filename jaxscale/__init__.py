@@ -74,6 +74,7 @@ from jaxscale._quantity import (
     optimal_D as optimal_D,
     optimal_N as optimal_N,
 )
+from jaxscale._regret import Regret as Regret, regret as regret
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top, read_csv as read_csv
