@@ -9,6 +9,10 @@ from jaxscale import (
     scores as scores,
 )
 from jaxscale._allocate import allocate as allocate
+from jaxscale._architectures import (
+    Architectures as Architectures,
+    architectures as architectures,
+)
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._budget import Budget as Budget, budget_for as budget_for
@@ -59,7 +63,9 @@ from jaxscale._param import (
     real as real,
     unit as unit,
 )
+from jaxscale._pareto import Pareto as Pareto, time_compute_pareto as time_compute_pareto
 from jaxscale._predict import Prediction as Prediction, predict as predict
+from jaxscale._price import Price as Price, price as price
 from jaxscale._profile import (
     Profile as Profile,
     Surface as Surface,

@@ -22,7 +22,7 @@ from jaxscale._law import Law
 from jaxscale._setting import Setting
 from jaxscale.flops import FlopFunction, six_nd
 
-_GRID = 160
+_GRID, _GRID_TO_REACH = 96, 64
 _DECADES = 9.0
 _LOG_D = (-20.0, 80.0)  # from far below one token to 1e34
 _CHUNK = 2**22  # numbers held at once
@@ -100,12 +100,15 @@ class Search:
             first = jnp.log(self.loss(n, d, numbers)) - jnp.log(numbers.goal)
         else:
             first = self.log_flop(n, d, numbers, jnp.log(numbers.goal))
-        found = [first]
-        known = self.known(n, d, numbers)
+        return jnp.stack([first, *self.overstepped(n, d, numbers)])
+
+    def overstepped(self, n: Any, d: Any, numbers: Numbers) -> list[Any]:
+        """How far every limit is overstepped, in logs."""
+        known, found = self.known(n, d, numbers), []
         for (call, upper), bound in zip(self.setting.limits, numbers.bounds, strict=True):
             over = jnp.log(call(known)) - jnp.log(bound)
-            found.append(over if upper else -over)
-        return jnp.stack(jnp.broadcast_arrays(*found))
+            found.append(jnp.broadcast_to(over if upper else -over, jnp.shape(n)))
+        return found
 
     @property
     def on_curve(self) -> np.ndarray:
@@ -187,7 +190,7 @@ def tokens(
     shape = jnp.broadcast_shapes(jnp.shape(log_n), jnp.shape(goals))
     flat = (jnp.ravel(jnp.broadcast_to(jnp.asarray(x, float), shape)) for x in (log_n, goals))
     numbers = Numbers(params, _flat(held, shape), tuple(bounds), None)
-    return _at_sizes(search, _tokens, *flat, numbers).reshape(shape)
+    return _at_sizes(search, _tokens_exactly, *flat, numbers).reshape(shape)
 
 
 def optimal_tokens(search: Search, log_n: Any, params: Any, held: Mapping[str, Any]) -> Any:
@@ -206,15 +209,38 @@ def _at_sizes(search: Search, rule: Any, log_n: Any, goals: Any, numbers: Number
     return jax.vmap(one)(log_n, goals, numbers.held)
 
 
+def _tokens_exactly(search: Search, n: Any, numbers: Numbers) -> Any:
+    d = _tokens(search, n, numbers)
+    goes = jnp.isfinite(d)
+    d = jnp.where(goes, d, 0.0)
+    active = _slope(search, *jax.lax.stop_gradient((n, d, numbers)))[1]
+    gap = functools.partial(_gap, search, n, numbers=numbers, which=active)
+    return jnp.where(goes, _two_steps(gap, d), jnp.nan)
+
+
+def _gap(search: Search, n: Any, d: Any, *, numbers: Numbers, which: Any) -> Any:
+    return search.gaps(n, d, numbers)[which]
+
+
 def _balanced(search: Search, n: Any, numbers: Numbers) -> Any:
     """Too few tokens leave the size too large for its own cost, too many too small."""
 
-    def slope(d: Any) -> Any:
+    def slope(d: Any, n: Any, numbers: Numbers) -> Any:
         return _slope_of(search, n, d, numbers, 0)
 
+    frozen = jax.lax.stop_gradient((n, numbers))
     low, high = (jnp.asarray(end, n.dtype) for end in _LOG_D)
-    goes = (slope(low) > 0) & (slope(high) < 0)
-    return jnp.where(goes, _halved(slope, low, high, True), jnp.nan)
+    goes = (slope(low, *frozen) > 0) & (slope(high, *frozen) < 0)
+    root = _halved(lambda d: slope(d, *frozen), low, high, True)
+    return jnp.where(goes, _two_steps(lambda d: slope(d, n, numbers), root), jnp.nan)
+
+
+def _two_steps(f: Callable[[Any], Any], x: Any) -> Any:
+    """Newton steps from a constant, for the first and second derivatives of a root."""
+    for _ in range(2):
+        value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
+        x = x - value / slope
+    return x
 
 
 @jax.jit(static_argnames="search")
@@ -287,19 +313,27 @@ def _tokens(search: Search, n: Any, numbers: Numbers, alone: bool = False) -> An
     Args:
         alone: leave the limits out.
     """
-    n, numbers = jax.lax.stop_gradient((n, numbers))
-    sign = -1.0 if search.reach else 1.0  # more tokens overstep a budget and reach a loss
-    on = np.flatnonzero(search.on_curve)
+    n, numbers = jax.lax.stop_gradient((jnp.asarray(n), numbers))
+    low, high = (jnp.asarray(end, n.dtype) for end in _LOG_D)
+    # Above what endless data reach, a power law is straight in logs, and Newton steps are few.
+    floor = search.loss(n, high, numbers) if search.reach else 0.0
 
     def height(d: Any) -> Any:
-        gaps = search.gaps(n, d, numbers)
-        return sign * (gaps[0] if alone else gaps[on].max())
+        """Rises with d, and is zero where D is what is asked for."""
+        if search.reach:
+            first = jnp.log(numbers.goal - floor) - jnp.log(search.loss(n, d, numbers) - floor)
+        else:
+            first = search.log_flop(n, d, numbers, jnp.log(numbers.goal))
+        if alone:
+            return first
+        sign = -1 if search.reach else 1  # more tokens overstep one kind of limits, less the other
+        on = zip(search.on_curve[1:], search.overstepped(n, d, numbers), strict=True)
+        others = [sign * gap for sets, gap in on if sets]
+        return functools.reduce(jnp.minimum if search.reach else jnp.maximum, others, first)
 
-    n = jnp.asarray(n)
-    low, high = (jnp.asarray(end, n.dtype) for end in _LOG_D)
     ends = jax.vmap(height)(jnp.stack([low, high]))
     goes = (ends[0] < 0) & ~(ends[1] < 0)  # an overflow is above, too
-    close = 1e2 * jnp.finfo(n.dtype).eps
+    close = 1e-11 if n.dtype == jnp.float64 else 3e-6
 
     def unfinished(state: Any) -> Any:
         low, high, _, value, count = state
@@ -322,7 +356,8 @@ def _tokens(search: Search, n: Any, numbers: Numbers, alone: bool = False) -> An
 def _grid(search: Search, middle: Any, numbers: Numbers) -> tuple[Any, Any]:
     """Sizes to start from, and their tokens: even in logs, and where limits begin to bind."""
     numbers = jax.lax.stop_gradient(numbers)
-    n = _center(search, middle, numbers) + jnp.linspace(-1, 1, _GRID) * _DECADES * np.log(10.0)
+    steps = jnp.linspace(-1, 1, _GRID_TO_REACH if search.reach else _GRID)
+    n = _center(search, middle, numbers) + steps * _DECADES * np.log(10.0)
     n = jnp.concatenate([n, *_corners(search, n, numbers)])
     return n, jax.vmap(lambda x: _tokens(search, x, numbers))(n)
 

@@ -200,7 +200,7 @@ def _over_draws(
 
 
 def _hedge_notes(found: Regret) -> list[str]:
-    """Which size expects to lose least, against the one of the table that is nearest to the best."""
+    """Which size expects to lose least, against the one that is the best at the estimate."""
     notes = []
     flat = [
         np.asarray(x).reshape(len(found.N), -1) for x in (found.N, found.factor, found.expected)
