@@ -114,8 +114,8 @@ def architectures(
     table = pd.DataFrame(_shapes(N, aspect, head_sizes, multiple_of, d_ff, tolerance, how))
     if not len(table):
         raise DataError(
-            f"no shape has {N:.4g} parameters within {tolerance:.1%}: widen tolerance or aspect, or "
-            "take a smaller multiple_of"
+            f"no shape has {N:.4g} parameters within {tolerance:.1%}: widen tolerance or aspect, "
+            "or take a smaller multiple_of"
         )
     order = np.argsort(np.abs(np.log(table["N"].to_numpy(float) / N)), kind="stable")
     table = table.iloc[order[:most]].reset_index(drop=True)

@@ -1,11 +1,11 @@
 """The best size at a budget, or for a loss to be reached: closed form, or a search along a curve.
 
 A budget leaves a model of N parameters so many tokens; a loss to be reached asks for so many.
-Either way tokens are a function of the size, the curve, and the best size is its lowest point. A limit may
-cut the curve short. The search works in logs and does not rely on smoothness: it narrows a bracket
-down to a stationary point, or to the corner where one condition takes over from another. Two Newton
-steps on the two equations that hold there make the answer exact, and differentiable by all numbers
-that go in.
+Either way tokens are a function of the size, the curve, and the best size is its lowest point. A
+limit may cut the curve short. The search works in logs and does not rely on smoothness: it narrows
+a bracket down to a stationary point, or to the corner where one condition takes over from another.
+Two Newton steps on the two equations that hold there make the answer exact, and differentiable by
+all numbers that go in.
 """
 
 import dataclasses
@@ -213,7 +213,7 @@ def _tokens_exactly(search: Search, n: Any, numbers: Numbers) -> Any:
     d = _tokens(search, n, numbers)
     goes = jnp.isfinite(d)
     d = jnp.where(goes, d, 0.0)
-    active = _slope(search, *jax.lax.stop_gradient((n, d, numbers)))[1]
+    active = _active(search, *jax.lax.stop_gradient((n, d, numbers)))[0]
     gap = functools.partial(_gap, search, n, numbers=numbers, which=active)
     return jnp.where(goes, _two_steps(gap, d), jnp.nan)
 
@@ -433,13 +433,20 @@ def _look(search: Search, n: Any, start: Any, numbers: Numbers) -> _Look:
     return _Look(n, side, allowed, jnp.where(allowed, active, against))
 
 
-def _slope(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, Any]:
-    """Derivative of what is minimized by log N along the curve, and the condition that sets D."""
+def _active(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, Any, Any]:
+    """The condition that sets the tokens, and derivatives of all by log N and log D.
+
+    Of conditions that hold alike, it is the one that tokens change fastest.
+    """
     by_n, by_d = jax.jacfwd(search.gaps, argnums=(0, 1))(n, d, numbers)
     gaps = search.gaps(n, d, numbers)
-    # Of conditions that hold alike, take the one that tokens change fastest.
     on = search.on_curve & (gaps >= jnp.where(search.on_curve, gaps, -jnp.inf).max() - _same(n))
-    active = jax.lax.stop_gradient(jnp.where(on, jnp.abs(by_d), -jnp.inf).argmax())
+    return jnp.where(on, jnp.abs(by_d), -jnp.inf).argmax(), by_n, by_d
+
+
+def _slope(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, Any]:
+    """Derivative of what is minimized by log N along the curve, and the condition that sets D."""
+    active, by_n, by_d = _active(search, n, d, numbers)
     value_n, value_d = jax.grad(search.value, argnums=(0, 1))(n, d, numbers)
     return value_n - value_d * by_n[active] / by_d[active], active
 
@@ -476,22 +483,27 @@ def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, An
     turns = (ends[0].side < 0) & (ends[1].side > 0)
 
     def unfinished(state: Any) -> Any:
-        (low, high), count = state
+        (low, high), _, count = state
         return between & (high.n - low.n > 2.1 * near) & (count < _MOST_STEPS)
 
     def step(state: Any) -> Any:
-        (low, high), count = state
+        (low, high), last, count = state
         secant = low.n - low.side * (high.n - low.n) / (high.side - low.side)
-        usable = (secant > low.n + near) & (secant < high.n - near) & (count % 3 < 2)
+        # Beside the end that it would be, so that the bracket shrinks from both ends.
+        secant = jnp.clip(secant, low.n + near, high.n - near)
+        usable = jnp.isfinite(secant) & ((count < 8) | (count % 3 > 0))
         new = look(jnp.where(usable, secant, 0.5 * (low.n + high.n)))
         left = new.side < 0
-        # An end that stays put counts half, so that both ends come closer (the Illinois rule).
-        low, high = (end._replace(side=end.side * 0.5) for end in (low, high))
-        low = jax.tree.map(lambda x, old: jnp.where(left, x, old), new, low)
-        high = jax.tree.map(lambda x, old: jnp.where(left, old, x), new, high)
-        return (low, high), count + 1
+        # An end that stays put twice counts half (the Illinois rule).
+        weight = jnp.where(jnp.where(left, last < 0, last > 0), 0.5, 1.0)
+        low_side, high_side = (end.side * weight for end in (low, high))
+        low = jax.tree.map(lambda x, old: jnp.where(left, x, old), new, low._replace(side=low_side))
+        high = jax.tree.map(
+            lambda x, old: jnp.where(left, old, x), new, high._replace(side=high_side)
+        )
+        return (low, high), jnp.where(left, -1, 1), count + 1
 
-    (low, high), _ = jax.lax.while_loop(unfinished, step, (ends, 0))
+    (low, high), *_ = jax.lax.while_loop(unfinished, step, (ends, 0, 0))
     # Where the curve of the goal ends, there is no minimum, only an end.
     sound = [end.allowed | (end.decides > 0) for end in (low, high)]
     inside = between & turns & (low.allowed | high.allowed) & sound[0] & sound[1]

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from jaxscale._cli._allocate import allocate
 from jaxscale._cli._common import in_session
 from jaxscale._cli._fit import fit
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
-from jaxscale._cli._use import allocate, laws, predict
+from jaxscale._cli._use import laws, predict
 from jaxscale._errors import JaxscaleError
 
 app = typer.Typer(

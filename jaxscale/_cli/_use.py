@@ -1,4 +1,4 @@
-"""jaxscale laws, predict and allocate: what there is to fit, and what a saved fit says."""
+"""jaxscale laws and predict: what there is to fit, and what a saved fit predicts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,6 @@ from jaxscale._cli._common import (
     out,
     pairs,
     print_notes,
-    print_sizes,
     print_table,
 )
 
@@ -104,21 +103,3 @@ def predict(
     bands = "" if prediction.level is None else f" ({level:.0%} bands)"
     print_table(prediction.frame(), "Predicted loss" + bands)
     print_notes(prediction.notes)
-
-
-def allocate(
-    fit_file: SavedFit,
-    flop: Annotated[str, typer.Option(help="Budgets in FLOPs: 1e21,1e23")],
-    level: Level = 0.9,
-    out: Annotated[Path | None, typer.Option(help="CSV file for the table.")] = None,
-) -> None:
-    """Compute-optimal parameters and tokens at given budgets (C = 6 N D) from a saved fit."""
-    from jaxscale._allocate import allocate as run_allocate
-    from jaxscale._save import load, write_text
-
-    budgets = numbers(flop, "--flop")
-    frontier = run_allocate(load(fit_file), flop=budgets, level=level)
-    if out is not None:
-        write_text(out, frontier.frame().to_csv(index=False))
-    print_sizes(frontier.frame(), "Compute-optimal sizes", frontier.level)
-    print_notes(frontier.notes)
