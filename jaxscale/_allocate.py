@@ -16,12 +16,12 @@ from jaxscale._best import (
     quantiles,
     seen,
 )
+from jaxscale._curve import Search
 from jaxscale._draws import Draws, tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
 from jaxscale._frontier import Frontier
 from jaxscale._limit import Limit
-from jaxscale._optimum import Search
 from jaxscale._predict import predict
 from jaxscale._remarks import (
     binding,

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxscale._optimum import Optimum, Search, optima, tokens
+from jaxscale._curve import Search, tokens
+from jaxscale._optimum import Optimum, optima
 from jaxscale._predict import extrapolation_notes
 from jaxscale._setting import Choices
 from jaxscale._source import Source

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from jaxscale._best import best, inputs_at, quantiles, seen
+from jaxscale._curve import Search
 from jaxscale._draws import tails
 from jaxscale._limit import Limit
-from jaxscale._optimum import Search
 from jaxscale._reach import reach, refuse_bad_loss
 from jaxscale._remarks import (
     binding,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxscale._best import Best, Point, after_first, best, first, inputs_at
+from jaxscale._curve import Search, tokens
 from jaxscale._errors import DataError, LawError
-from jaxscale._optimum import Search, tokens
 from jaxscale._setting import Choices
 from jaxscale._source import Source
 from jaxscale._traced import is_traced

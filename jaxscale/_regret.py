@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from jaxscale._best import after_first, at_median, best, first, inputs_at, quantiles, seen
+from jaxscale._curve import Search, tokens
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._law import Law
-from jaxscale._optimum import Search, optima, tokens
+from jaxscale._optimum import optima
 from jaxscale._remarks import conditional_notes
 from jaxscale._setting import Choices, choices
 from jaxscale._source import Source, refuse_meaningless, source_of

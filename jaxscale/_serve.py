@@ -11,10 +11,10 @@ import pandas as pd
 
 from jaxscale._best import best, inputs_at, quantiles, seen
 from jaxscale._by_name import added, by_name
+from jaxscale._curve import Search, optimal_tokens
 from jaxscale._draws import tails
 from jaxscale._errors import DataError, LawError
 from jaxscale._limit import Limit
-from jaxscale._optimum import Search, optimal_tokens
 from jaxscale._reach import reach, refuse_bad_loss
 from jaxscale._remarks import (
     binding,

@@ -15,3 +15,4 @@ from jaxscale.plot._frontier import frontier as frontier
 from jaxscale.plot._intervals import coverage as coverage, intervals as intervals
 from jaxscale.plot._predictions import predictions as predictions
 from jaxscale.plot._profile import profile as profile, profile2d as profile2d
+from jaxscale.plot._regret import regret as regret
