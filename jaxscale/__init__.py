@@ -10,8 +10,12 @@ from jaxscale import (
     scores as scores,
 )
 from jaxscale._agree import Agreement as Agreement, agree as agree
-from jaxscale._allocate import Frontier as Frontier, allocate as allocate
+from jaxscale._allocate import allocate as allocate
 from jaxscale._approach import Approach as Approach
+from jaxscale._architectures import (
+    Architectures as Architectures,
+    architectures as architectures,
+)
 from jaxscale._are_grid import AREGrid as AREGrid, are_grid as are_grid
 from jaxscale._audit import Audit as Audit, audit as audit
 from jaxscale._average import average as average
@@ -20,6 +24,7 @@ from jaxscale._backtest_result import Backtest as Backtest
 from jaxscale._belief import Guess as Guess
 from jaxscale._bootstrap import bootstrap as bootstrap
 from jaxscale._borrow import Borrowing as Borrowing, borrowing as borrowing
+from jaxscale._budget import Budget as Budget, budget_for as budget_for
 from jaxscale._calibrate import Calibration as Calibration, calibrate as calibrate
 from jaxscale._candidates import (
     candidates as candidates,
@@ -58,6 +63,7 @@ from jaxscale._evaluate_designs import (
     evaluate_designs as evaluate_designs,
 )
 from jaxscale._fit import Fit as Fit, fit as fit
+from jaxscale._frontier import Frontier as Frontier
 from jaxscale._implicit import refit as refit
 from jaxscale._influence import Influence as Influence, influence as influence
 from jaxscale._interval_method import IntervalMethod as IntervalMethod
@@ -67,6 +73,7 @@ from jaxscale._isoflop_bias import IsoflopBias as IsoflopBias, isoflop_bias as i
 from jaxscale._laplace import Laplace as Laplace, laplace as laplace
 from jaxscale._law import Input as Input, Law as Law, law as law
 from jaxscale._levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from jaxscale._limit import Limit as Limit, at_least as at_least, at_most as at_most
 from jaxscale._mesh import use_mesh as use_mesh
 from jaxscale._multiverse import multiverse as multiverse
 from jaxscale._nested import (
@@ -91,8 +98,10 @@ from jaxscale._param import (
     real as real,
     unit as unit,
 )
+from jaxscale._pareto import Pareto as Pareto, time_compute_pareto as time_compute_pareto
 from jaxscale._plan import Plan as Plan, plan as plan
 from jaxscale._predict import Prediction as Prediction, predict as predict
+from jaxscale._price import Price as Price, price as price
 from jaxscale._profile import (
     Profile as Profile,
     Surface as Surface,
@@ -108,11 +117,13 @@ from jaxscale._quantity import (
     optimal_N as optimal_N,
 )
 from jaxscale._recipes import Recipes as Recipes, compare_recipes as compare_recipes
+from jaxscale._regret import Regret as Regret, regret as regret
 from jaxscale._report import Report as Report, report as report
 from jaxscale._restarts import Restarts as Restarts
 from jaxscale._run_noise import RunNoise as RunNoise
 from jaxscale._runs import Runs as Runs, drop_top as drop_top
 from jaxscale._save import load as load, save as save
+from jaxscale._serve import Serving as Serving, serve as serve
 from jaxscale._split import split_top as split_top, top as top
 from jaxscale._spread import Multiverse as Multiverse, Spread as Spread
 from jaxscale._starts import Grid as Grid, grid as grid, hoffmann_grid as hoffmann_grid

@@ -1,68 +1,42 @@
-"""allocate(): the compute-optimal model size and number of tokens for a budget."""
+"""allocate(): the best model size and number of tokens for a budget."""
 
-import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
-from jaxscale._bands import finite_draws
-from jaxscale._draws import Draws, as_draws, tails
-from jaxscale._errors import DataError, FitError, LawError
+from jaxscale._best import (
+    Point,
+    after_first,
+    at_center,
+    best,
+    first,
+    inputs_at,
+    quantiles,
+    seen,
+)
+from jaxscale._curve import Search
+from jaxscale._draws import Draws, tails
+from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
-from jaxscale._law import Law
-from jaxscale._optimum import log_tokens, optima, optimum
-from jaxscale._predict import extrapolation_notes, is_traced, predict
+from jaxscale._frontier import Frontier
+from jaxscale._limit import Limit
+from jaxscale._predict import predict
+from jaxscale._remarks import (
+    binding,
+    conditional_notes,
+    disagreement_notes,
+    edge_notes,
+    limit_notes,
+    options_table,
+    rising_notes,
+    unspent_notes,
+)
+from jaxscale._setting import Choices, choices
+from jaxscale._source import Source, refuse_meaningless, source_of
+from jaxscale._traced import is_traced
 from jaxscale.flops import FlopFunction, six_nd
-
-
-@dataclasses.dataclass(frozen=True)
-class Frontier:
-    """The compute-optimal frontier.
-
-    Attributes:
-        flop: budgets, in FLOPs.
-        N, D: optimal parameters and training tokens.
-        loss: predicted loss there.
-        bands: lower and upper ends by quantity, or empty if the source carries no uncertainty:
-            ``N``, ``D`` and ``tokens_per_parameter`` of the optimum; ``loss`` of the law and
-            ``run`` of a new run, both at the size in the table.
-        level: probability content of the bands, or None.
-        ranges: lowest and highest N and D of the runs behind it.
-        notes: what to know before using the numbers.
-    """
-
-    flop: Any
-    N: Any
-    D: Any
-    loss: Any
-    bands: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
-    level: float | None = None
-    ranges: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def tokens_per_parameter(self) -> Any:
-        """D / N."""
-        return self.D / self.N
-
-    def frame(self) -> pd.DataFrame:
-        """One row per budget: flop, N, D, tokens_per_parameter, loss, and bands if any."""
-        columns = {
-            "flop": self.flop,
-            "N": self.N,
-            "D": self.D,
-            "tokens_per_parameter": self.tokens_per_parameter,
-            "loss": self.loss,
-        }
-        for name, (low, high) in self.bands.items():
-            columns |= {f"{name}_low": low, f"{name}_high": high}
-        return pd.DataFrame({name: np.ravel(np.asarray(x)) for name, x in columns.items()})
-
-    def __repr__(self) -> str:
-        table = self.frame().to_string(index=False, float_format=lambda x: f"{x:.4g}")
-        return "\n".join([table, *self.notes])
 
 
 def allocate(
@@ -70,151 +44,133 @@ def allocate(
     *,
     flop: Any,
     cost: FlopFunction = six_nd,
+    fixed: Mapping[str, Any] | None = None,
+    choose: Mapping[str, Sequence[float]] | None = None,
+    limits: Iterable[Limit] = (),
     level: float = 0.9,
     force: bool = False,
 ) -> Frontier:
     """Model size and tokens that minimize the predicted loss at a fixed training cost.
 
     Under ``cost = 6 N D`` the closed form of the law is used where there is one; otherwise the
-    stationary point along the budget is found by bisection. Both can be differentiated, in the
-    parameters of a fit and in `flop`.
+    lowest point along the budget is searched. Both can be differentiated, in the parameters of a
+    fit, in `flop`, in fixed numbers and in the bounds of limits.
 
     Args:
-        source: a fit of a law in N and D, for one data set, its `Draws`, or a result that has
-            ``draws``. A `Fit` alone carries no bands. Or an `Approach`, whose `frontier` it is.
+        source: a fit of a law in N, D and perhaps other inputs, for one data set; its `Draws`; a
+            result that has ``draws``; published parameters; or a result with a frontier of its
+            own. Only draws carry bands.
         flop: budget or budgets, in FLOPs.
         cost: ``cost(N, D)`` in FLOPs, increasing in D, such as `flops.six_nd` or a function of
-            your own that knows the shape of a model of N parameters.
+            your own that knows the shape of a model of N parameters. Further arguments are given
+            by name, if they are fixed or chosen: ``cost(N, D, P)``.
+        fixed: other inputs of the law or of the cost, by name: a number; a function of other
+            inputs, such as ``lambda D: D / 25e9``; or the name of another one. An input of the law
+            may follow from a number it declares, such as the epochs from ``{"U": 25e9}``.
+        choose: values to choose from, by name; all combinations are tried for every budget.
+        limits: what must hold besides the budget: `at_most` and `at_least`. A budget need not be
+            spent if limits leave no room for it.
         level: probability content of the bands, which are equal-tailed quantiles over the draws.
-        force: go on with draws that are in doubt (`Draws.doubt`); the notes then say so first.
+        force: go on with draws that are in doubt (`Draws.doubt`), or with a fit whose verdict
+            leaves the optimum without meaning; the notes then say so first.
 
     Raises:
-        FitError: for draws that are in doubt, without `force`.
-        LawError: if the law is not one in N and D, or if the loss has no minimum along the budget
-            inside nine decades around the models seen: at the estimate, or for half of the draws.
+        FitError: for draws in doubt, or a fit that leaves open a parameter on which the answer
+            hangs, without `force`.
+        LawError: if the law lacks N or D, an input is missing, or the loss has no minimum along
+            the budget inside nine decades around the models seen: at the estimate, or for half of
+            the draws.
+        DataError: for a budget that is not positive, or a name that nothing depends on.
 
-    Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4.
+    Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4; with repeated data Muennighoff et
+    al. 2023, arXiv 2305.16264, section 5.
 
     Example:
-        >>> allocate(fit, flop=[1e21, 1e23]).frame()
+        >>> allocate(fit, flop=[1e21, 1e23], limits=[at_most("N", 7e9)]).frame()
     """
-    if callable(getattr(source, "frontier", None)):
-        return _own_frontier(source, flop, cost, level, force)
-    draws = as_draws(source)
-    fit = source if draws is None else draws.fit
-    _refuse_other_laws(fit)
     budget = jnp.asarray(flop, float)
     _refuse_bad_budget(budget)
-    if draws is not None:
-        _refuse_doubt(draws, force)
-        return _with_bands(draws, budget, cost, level)
-    N, D = optimum(fit.law, _middle(fit), fit.params, budget, cost)
-    _refuse_no_minimum(fit.law, fit, budget, N, D)
+    if not isinstance(source, Fit | Draws) and callable(getattr(source, "frontier", None)):
+        if cost is not six_nd or fixed or choose or tuple(limits):
+            raise DataError(
+                f"a {type(source).__name__} has a frontier of its own; cost, fixed, choose and "
+                "limits need a fit or draws"
+            )
+        return source.frontier(budget, level, force=force)  # type: ignore[no-any-return]
+    given = source_of(source, force)
+    asked = choices(given.law, cost=cost, fixed=fixed, choose=choose, limits=limits)
+    search = Search(asked.setting)
+    refuse_meaningless(given, lambda many: best(search, given, many, budget, asked).at.N, force)
+    if given.draws is not None:
+        return _with_bands(given, given.draws, budget, search, asked, level)
+    point, each = first(best(search, given, given.one, budget, asked))
+    _refuse_no_minimum(given, budget, point, asked)
+    inputs = inputs_at(asked, point.N, point.D, point.option)
+    traced = is_traced(point.N, point.D)
     return Frontier(
         flop=budget,
-        N=N,
-        D=D,
-        loss=fit.law(*({"N": N, "D": D}[name] for name in fit.law.inputs), **fit.params),
-        ranges=fit.ranges,
-        notes=extrapolation_notes(fit, {"N": N, "D": D}),
+        N=point.N,
+        D=point.D,
+        loss=point.value,
+        ranges=given.ranges,
+        notes=()
+        if traced
+        else (*seen(given, inputs), *_notes(given, asked, inputs, budget, point)),
+        inputs={name: inputs[name] for name in asked.others},
+        binding=() if traced else binding(asked, point.holds),
+        options=None if traced else options_table(asked, budget, "flop", each, "loss", None),
     )
 
 
-def _own_frontier(
-    source: Any, flop: Any, cost: FlopFunction, level: float, force: bool
+def _with_bands(
+    given: Source, draws: Draws, budget: Any, search: Search, asked: Choices, level: float
 ) -> Frontier:
-    """The frontier of something that has one, such as an `Approach`."""
-    if cost is not six_nd:
-        raise DataError("an approach counts compute as its runs do; it takes no other cost")
-    found = source.frontier(flop, level=level, force=force)
-    assert isinstance(found, Frontier)
-    return found
-
-
-def _with_bands(draws: Draws, budget: Any, cost: FlopFunction, level: float) -> Frontier:
-    params, _, _ = finite_draws(draws)
-    sizes, tokens = optima(draws.law, _middle(draws.fit), params, budget, cost)
-    # A quantile needs numbers: a draw without a minimum is one without a size.
-    each = {
-        "N": np.asarray(sizes),
-        "D": np.asarray(tokens),
-        "tokens_per_parameter": np.asarray(tokens) / np.asarray(sizes),
-    }
-    note = _conditional_note(each["N"], budget)
+    every = best(search, given, given.with_draws(draws), budget, asked)
+    over = after_first(every)
+    conditional = conditional_notes(over.at.N, budget, "FLOPs")
     if draws.center == "fit":
-        point = allocate(draws.fit, flop=budget, cost=cost)
-        N, D = point.N, point.D
+        point, each = first(every)
+        _refuse_no_minimum(given, budget, point, asked)
     else:
-        N = jnp.asarray(_middle_size(each["N"], draws.center))
-        D = jnp.exp(log_tokens(cost, jnp.log(N), jnp.log(budget)))
-    there = predict(draws, N=N, D=D, level=level)
-    found = {name: tuple(np.nanquantile(v, tails(level), axis=0)) for name, v in each.items()}
+        point, each = at_center(search, over, budget, asked, draws.center)
+    inputs = inputs_at(asked, point.N, point.D, point.option)
+    there = predict(draws, **{name: inputs[name] for name in given.law.inputs}, level=level)
+    notes = (
+        draws.doubt,  # doubt comes first, and prediction says it, too
+        *conditional,
+        *disagreement_notes(asked, over.option, point.option, budget),
+        *_notes(given, asked, inputs, budget, point),
+        *there.notes,
+    )
+    # A quantile needs numbers: a draw without a minimum is one without a size.
+    sizes = {"N": over.at.N, "D": over.at.D, "tokens_per_parameter": over.at.D / over.at.N}
     return Frontier(
         flop=budget,
-        N=N,
-        D=D,
+        N=point.N,
+        D=point.D,
         loss=there.mean,
         bands={
-            **found,
+            **{name: quantiles(values, tails(level)) for name, values in sizes.items()},
             "loss": (there.law_low, there.law_high),
             "run": (there.run_low, there.run_high),
         },
         level=level,
         ranges=draws.ranges,
-        # Doubt comes first, and prediction says it, too.
-        notes=tuple(dict.fromkeys(filter(None, (draws.doubt, *note, *there.notes)))),
+        notes=tuple(dict.fromkeys(filter(None, notes))),
+        inputs={name: inputs[name] for name in asked.others},
+        binding=binding(asked, point.holds),
+        options=options_table(asked, budget, "flop", each, "loss", over.option),
     )
 
 
-def _middle_size(sizes: np.ndarray, center: str) -> np.ndarray:
-    """The median size over the draws, or the mean of its log."""
-    if center == "median":
-        return np.nanmedian(sizes, axis=0)
-    return np.exp(np.nanmean(np.log(sizes), axis=0))
-
-
-def _conditional_note(sizes: np.ndarray, budget: Any) -> tuple[str, ...]:
-    """Say for how many draws there is no compute-optimal size.
-
-    Raises:
-        LawError: if that is more than half of them at some budget.
-    """
-    missing = np.ravel(np.mean(~np.isfinite(sizes), axis=0))
-    worst = float(missing.max())
-    at = f"at {np.ravel(np.asarray(budget))[missing.argmax()]:.3g} FLOPs"
-    if worst > 0.5:
-        raise LawError(
-            f"{at}, {worst:.0%} of the draws have no compute-optimal size: the runs do not say "
-            "that there is one"
-        )
-    if worst == 0:
-        return ()
+def _notes(
+    given: Source, asked: Choices, inputs: dict[str, Any], budget: Any, point: Point
+) -> tuple[str, ...]:
     return (
-        f"For {worst:.2%} of the draws there is no compute-optimal size {at}; the bands of N and D "
-        "leave them out, so they hold only if there is one.",
-    )
-
-
-def _refuse_doubt(draws: Draws, force: bool) -> None:
-    if draws.doubt and not force:
-        raise FitError(f"{draws.doubt.rstrip('.')}; pass force=True to allocate all the same")
-
-
-def _refuse_other_laws(fit: Fit) -> None:
-    if fit.sets is not None:
-        raise DataError(f"choose one data set first, such as fit[{fit.sets[0]!r}]")
-    if set(fit.law.inputs) != {"N", "D"}:
-        raise LawError(
-            f"allocate needs a law in N and D, but {fit.law.name!r} is in "
-            f"{', '.join(fit.law.inputs)}"
-        )
-
-
-def _middle(source: Fit) -> tuple[float, float]:
-    """Log of the geometric middle of the sizes and tokens seen."""
-    return (
-        float(np.mean(np.log(np.asarray(source.ranges["N"])))),
-        float(np.mean(np.log(np.asarray(source.ranges["D"])))),
+        *limit_notes(asked, binding(asked, point.holds), budget, "FLOPs"),
+        *unspent_notes(asked, inputs, budget),
+        *rising_notes(given, asked, inputs),
+        *edge_notes(asked, point.option),
     )
 
 
@@ -227,16 +183,19 @@ def _refuse_bad_budget(budget: Any) -> None:
         raise DataError(f"the budget must be positive FLOPs, got {numbers[~usable][0]:g}")
 
 
-def _refuse_no_minimum(law: Law, source: Fit, budget: Any, N: Any, D: Any) -> None:
+def _refuse_no_minimum(source: Source, budget: Any, point: Point, asked: Choices) -> None:
+    N, D = point.N, point.D
     if is_traced(N, D):
         return
     usable = np.isfinite(np.asarray(N)) & np.isfinite(np.asarray(D)) & (np.asarray(N) > 0)
     if usable.all():
         return
+    law = source.law
     exponents = {k: round(float(source.params[k]), 4) for k, p in law.params if not p.unit}
     worst = np.ravel(np.asarray(budget))[np.argmin(np.ravel(usable))]
+    under = " and these limits" if asked.limit_names else ""
     raise LawError(
-        f"at {worst:.3g} FLOPs there is no compute-optimal size: the loss of the fitted "
-        f"{law.name!r} ({exponents}) does not turn around along the budget, or no size can be had "
-        "for it under this cost"
+        f"at {worst:.3g} FLOPs there is no compute-optimal size: the loss of {law.name!r} "
+        f"({exponents}) does not turn around along the budget, or no size can be had for it under "
+        f"this cost{under}"
     )

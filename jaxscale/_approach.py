@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxscale._allocate import Frontier, allocate
+from jaxscale._allocate import allocate
 from jaxscale._draws import Draws, as_draws, tails
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
+from jaxscale._frontier import Frontier
 from jaxscale._line import Line
-from jaxscale._optimum import optima, optimum
+from jaxscale._optimum import optima, optimum, under
 from jaxscale._resamples import Resamples
 from jaxscale._valley import Valley
 
@@ -63,8 +64,9 @@ class LawOptimum:
         N, D = (np.log(np.asarray(x)) for x in optimum(fit.law, middle, fit.params, flop))
         if draws is None:
             return Sizes(N, D, None, None)
-        each = [np.log(np.asarray(x)) for x in optima(fit.law, middle, draws.params, flop)]
-        if draws.center == "median":
+        found = optima(under(fit.law), middle, draws.params, flop)
+        each = [np.log(np.asarray(x)) for x in (found.N, found.D)]
+        if draws.center != "fit":
             N, D = (np.nanmedian(x, axis=0) for x in each)
         return Sizes(N, D, *each)
 

@@ -5,17 +5,17 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
 from jaxscale._errors import DataError, LawError
 from jaxscale._law import Law
-from jaxscale._optimum import log_tokens
 from jaxscale.flops import FlopFunction, six_nd
 
 _COSTS = ("cost", "flop", "C")
+_LOG_ENDS = (-20.0, 80.0)  # from far below one to 5e34
+_HALVINGS = 80
 
 
 def candidates(
@@ -226,20 +226,24 @@ def _check_design(budget: float, levels: int, sizes: int, ratio: float, tokens: 
 
 
 def _size_at(flop: float, tokens_per_parameter: float, cost: FlopFunction) -> float:
-    """N with cost(N, tokens_per_parameter N) = flop, by bisection in its log."""
-    low, high = 0.0, 80.0
-    for _ in range(80):
+    """N with cost(N, tokens_per_parameter N) = flop."""
+    return _where(lambda N: float(cost(N, tokens_per_parameter * N)), flop)
+
+
+def _where(spent: Callable[[float], float], flop: float) -> float:
+    """x with spent(x) = flop, for a function that rises, or NaN: bisection in log x."""
+    low, high = _LOG_ENDS
+    if not spent(np.exp(low)) < flop < spent(np.exp(high)):
+        return np.nan
+    for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        N = np.exp(middle)
-        above = float(cost(N, tokens_per_parameter * N)) > flop
-        low, high = (low, middle) if above else (middle, high)
+        low, high = (low, middle) if spent(np.exp(middle)) > flop else (middle, high)
     return float(np.exp(0.5 * (low + high)))
 
 
 def _with_tokens(runs: list[tuple[float, float]], cost: FlopFunction) -> pd.DataFrame:
     sizes, flop = (np.asarray(x, float) for x in zip(*runs, strict=True))
-    log_d = log_tokens(cost, jnp.log(jnp.asarray(sizes)), jnp.log(jnp.asarray(flop)))
-    tokens = np.exp(np.asarray(log_d))
+    tokens = [_where(lambda D, N=N: float(cost(N, D)), c) for N, c in zip(sizes, flop, strict=True)]
     if not np.isfinite(tokens).all():
         raise LawError("no number of tokens costs what a run of the design may; change its span")
     return pd.DataFrame({"N": sizes, "D": tokens, "flop": flop})

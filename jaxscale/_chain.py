@@ -131,7 +131,7 @@ def chain(
     def shaped(values: Any) -> Any:
         return jnp.reshape(values, mean.shape)
 
-    center = any(d is not None and d.center == "median" for d in draws)
+    center = any(d is not None and d.center != "fit" for d in draws)
     remarks = [r for d in draws if d is not None for r in d.remarks]
     has_run = n_two is not None
     return Chain(

@@ -16,9 +16,9 @@ from jaxscale._law import Law, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._polish import polish
-from jaxscale._predict import is_traced
 from jaxscale._refit import MAX_STEPS, WARM_WIDTH, single_fit
 from jaxscale._runs import Runs
+from jaxscale._traced import is_traced
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -24,6 +24,8 @@ class Input:
         counts: what one unit is, such as ``"parameters without embeddings"``.
         lower, upper: ends of the range; by default any positive number.
         closed: whether the ends themselves are allowed.
+        follows: how it follows from numbers that one rather knows when a budget is spent, as a
+            function of other inputs and of those: ``lambda D, U: D / U`` for epochs.
 
     Raises:
         LawError: if the range is empty.
@@ -33,6 +35,7 @@ class Input:
     lower: float = 0.0
     upper: float = math.inf
     closed: bool = False
+    follows: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.lower < self.upper:

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from jaxscale._bands import bands
 from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
+from jaxscale._traced import is_traced
 
 # Single precision may round the largest size seen to a little more: that is no extrapolation.
 _SAME = 1e-6
@@ -116,11 +116,6 @@ def checked_inputs(fit: Fit, inputs: dict[str, Any]) -> dict[str, Any]:
             bad = np.ravel(array)[~np.ravel(about.allows(array))][0]
             raise DataError(f"{name} must {about.must}, got {float(bad):g}")
     return dict(zip(law.inputs, values, strict=True))
-
-
-def is_traced(*values: Any) -> bool:
-    """Whether any value is abstract: inside jit or grad there are no numbers to look at."""
-    return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def extrapolation_notes(source: Fit, inputs: dict[str, Any]) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def _wald(draws: Draws, params: Mapping[str, float]) -> float:
     if len(each) <= each.shape[1]:
         raise DataError(f"{len(each)} draws are too few for a covariance of {each.shape[1]}")
     center = coordinates(law, draws.fit.params)
-    if draws.center == "median":
+    if draws.center != "fit":
         center = np.median(each, axis=0)
     gap = coordinates(law, params) - center
     with np.errstate(invalid="ignore"):

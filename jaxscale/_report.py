@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxscale import _report_html as write
-from jaxscale._allocate import Frontier
 from jaxscale._checklist import Checklist, checklist
 from jaxscale._draws import Draws, as_draws
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
+from jaxscale._frontier import Frontier
 from jaxscale._intervals import Intervals
 from jaxscale._refit import single_fit
 from jaxscale._save import versions, write_text

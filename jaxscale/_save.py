@@ -86,7 +86,10 @@ def to_json(source: Fit | Draws) -> str:
         "objective": {"name": type(fit.objective).__name__, **_fields(fit.objective)},
         "value": float(fit.value),
         "rmse": float(fit.rmse),
-        "verdict": [{"code": f.code, "sentence": f.sentence} for f in fit.verdict.findings],
+        "verdict": [
+            {"code": f.code, "sentence": f.sentence, "names": list(f.names)}
+            for f in fit.verdict.findings
+        ],
         "restarts": {
             "n": len(fit.restarts),
             "hit_share": fit.restarts.hit_share,
@@ -315,8 +318,8 @@ def _field(value: Any) -> Any:
     return value if isinstance(value, str) else _number(value)
 
 
-def _finding(code: Any, sentence: Any) -> Finding:
-    return Finding(_text(code), _text(sentence))
+def _finding(code: Any, sentence: Any, names: list[Any]) -> Finding:
+    return Finding(_text(code), _text(sentence), tuple(_text(name) for name in names))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

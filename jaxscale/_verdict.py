@@ -40,10 +40,12 @@ class Finding:
     Attributes:
         code: for programs, such as ``"at_bound"``; ``"converged"`` if nothing speaks against it.
         sentence: for people.
+        names: the parameters that it is about; empty if it is about all of them.
     """
 
     code: str
     sentence: str
+    names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,21 +105,23 @@ def judge(
                 "term_dead",
                 f"{name} contributes less than 0.01% of the loss in every run: these runs are "
                 f"explained best without that term ({name} is at its bound, 0).",
+                (name,),
             )
             for name in dead
         ),
-        *(Finding("at_bound", sentence) for sentence in at_bound.values()),
+        *(Finding("at_bound", sentence, (name,)) for name, sentence in at_bound.items()),
         *_signs(law, objective, near),
     ]
     jacobian = shares * near.gain[:, None]
     loose = loose_parameters(law, jacobian, near.residual, weight, outcomes=objective.outcomes)
-    names = ", ".join(name for name in loose if name not in ignored)
+    names = tuple(name for name in loose if name not in ignored)
     if names:
         found.append(
             Finding(
                 "not_identified",
-                f"The runs do not determine {names}: very different values fit as well. Predict "
-                "only inside the range of the runs, or add runs that separate the terms.",
+                f"The runs do not determine {', '.join(names)}: very different values fit as well. "
+                "Predict only inside the range of the runs, or add runs that separate the terms.",
+                names,
             )
         )
     if not found:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jaxscale._cli._allocate import allocate
 from jaxscale._cli._approaches import approaches
 from jaxscale._cli._backtest import backtest
 from jaxscale._cli._common import in_session
@@ -15,7 +16,7 @@ from jaxscale._cli._fit import fit
 from jaxscale._cli._plan import plan
 from jaxscale._cli._posterior import posterior
 from jaxscale._cli._uncertainty import audit, intervals
-from jaxscale._cli._use import allocate, laws, predict
+from jaxscale._cli._use import laws, predict
 from jaxscale._errors import JaxscaleError
 
 app = typer.Typer(

@@ -179,8 +179,15 @@ def print_table(frame: "pd.DataFrame", title: str, digits: int = 6) -> None:
     out.print(table)
 
 
-def print_sizes(frame: "pd.DataFrame", title: str, level: float | None) -> None:
-    """A frontier, and its bands in a second table that fits a terminal."""
+def print_sizes(frame: "pd.DataFrame", title: str, level: float | None, key: str = "flop") -> None:
+    """A frontier, and its bands in a second table that fits a terminal.
+
+    Args:
+        frame: sizes, and columns that end in ``_low`` and ``_high``.
+        title: title of the first table.
+        level: content of the bands.
+        key: the column that says what a row is about.
+    """
     import pandas as pd
 
     bands = [column.removesuffix("_low") for column in frame.columns if column.endswith("_low")]
@@ -196,7 +203,7 @@ def print_sizes(frame: "pd.DataFrame", title: str, level: float | None) -> None:
         for name in bands
     }
     out.print()
-    print_table(pd.DataFrame({"flop": frame["flop"], **ends}), f"{level:.0%} bands, low:high")
+    print_table(pd.DataFrame({key: frame[key], **ends}), f"{level:.0%} bands, low:high")
 
 
 def decades(source: "Fit | Draws") -> "np.ndarray":

@@ -1,4 +1,4 @@
-"""jaxscale laws, predict and allocate: what there is to fit, and what a saved fit says."""
+"""jaxscale laws and predict: what there is to fit, and what a saved fit predicts."""
 
 import itertools
 from pathlib import Path
@@ -11,12 +11,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from jaxscale._cli._common import (
-    check_file,
     numbers,
     out,
     pairs,
     print_notes,
-    print_sizes,
     print_table,
 )
 from jaxscale._cli._describe import description
@@ -129,25 +127,3 @@ def predict(
     bands = "" if prediction.level is None else f" ({level:.0%} bands)"
     print_table(prediction.frame(), "Predicted loss" + bands)
     print_notes(prediction.notes)
-
-
-def allocate(
-    fit_file: SavedFit,
-    flop: Annotated[str, typer.Option(help="Budgets in FLOPs: 1e21,1e23")],
-    level: Level = 0.9,
-    out: Annotated[Path | None, typer.Option(help="CSV file for the table.")] = None,
-) -> None:
-    """Compute-optimal parameters and tokens at given budgets (C = 6 N D) from a saved fit."""
-    from jaxscale._allocate import allocate as run_allocate
-    from jaxscale._draws import tails
-    from jaxscale._save import load, write_text
-
-    tails(level)
-    budgets = numbers(flop, "--flop")
-    if out is not None:
-        check_file(out)
-    frontier = run_allocate(load(fit_file), flop=budgets, level=level)
-    if out is not None:
-        write_text(out, frontier.frame().to_csv(index=False))
-    print_sizes(frontier.frame(), "Compute-optimal sizes", frontier.level)
-    print_notes(frontier.notes)

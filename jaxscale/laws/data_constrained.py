@@ -20,7 +20,10 @@ _MUENNIGHOFF = "Muennighoff et al. 2023, arXiv 2305.16264"
 _INPUTS: dict[str, str | Input] = {
     "N": "parameters",
     "D": "tokens seen, repeats included",
-    "epochs": "tokens seen per unique token, D / U; below 1 nothing is repeated",
+    "epochs": Input(
+        "tokens seen per unique token, D / U; below 1 nothing is repeated",
+        follows=lambda D, U: D / U,
+    ),
 }
 _EVIDENCE = "formula and coefficients read in the authors' code, re-fitted"
 

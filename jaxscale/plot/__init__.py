@@ -18,3 +18,4 @@ from jaxscale.plot._intervals import coverage as coverage, intervals as interval
 from jaxscale.plot._plan import plan as plan
 from jaxscale.plot._predictions import predictions as predictions
 from jaxscale.plot._profile import profile as profile, profile2d as profile2d
+from jaxscale.plot._regret import regret as regret

@@ -1,13 +1,16 @@
 """The compute-optimal frontier over the budget."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxscale._allocate import Frontier, allocate
+from jaxscale._allocate import allocate
 from jaxscale._draws import as_draws
 from jaxscale._errors import DataError, LawError
 from jaxscale._fit import Fit
+from jaxscale._frontier import Frontier
+from jaxscale._limit import Limit
 from jaxscale.flops import FlopFunction, six_nd
 from jaxscale.plot._style import (
     BLUE,
@@ -32,6 +35,7 @@ def frontier(
     *,
     flop: Any = None,
     cost: FlopFunction | None = None,
+    limits: Iterable[Limit] = (),
     level: float | None = None,
     force: bool = False,
     ax: "Axes | None" = None,
@@ -39,19 +43,20 @@ def frontier(
     """Compute-optimal parameters N* and training tokens D* over the budget C.
 
     The lines are dashed where the budget, N* or D* lies outside the runs, whose N and D are the
-    faint points. Bands are drawn if the source has them.
+    faint points. Bands are drawn if the source has them. Where a limit binds, the lines are thin.
 
     Args:
         source: a fit of one data set of a law in N and D, its `Draws`, a posterior, or a
             `Frontier`.
         flop: budgets, in FLOPs; default: from the smallest run to 100 times the largest.
         cost: ``cost(N, D)`` in FLOPs; default 6 N D.
+        limits: limits, as for `jaxscale.allocate`.
         level: probability content of the bands; default 0.9.
         force: draw it from draws that are in doubt, too; the title then says so.
 
     Raises:
         FitError: for draws that are in doubt, without `force`.
-        DataError: for a stack, or `flop`, `cost` or `level` given with a `Frontier`.
+        DataError: for a stack, or `flop`, `cost`, `limits` or `level` given with a `Frontier`.
         LawError: if the law is not one in N and D, or has no compute-optimal size.
 
     Source: Hoffmann et al. 2022, arXiv 2203.15556, equation 4.
@@ -61,9 +66,10 @@ def frontier(
     """
     doubt = ""
     if isinstance(source, Frontier):
-        if not (flop is None and cost is None and level is None):
+        if not (flop is None and cost is None and level is None and not tuple(limits)):
             raise DataError(
-                "a Frontier has its budgets, cost and level; give flop, cost and level with a fit"
+                "a Frontier has its budgets, cost, limits and level; give flop, cost, limits and "
+                "level with a fit"
             )
         line, runs = source, False
         seen = {name: np.asarray(ends, float) for name, ends in source.ranges.items()}
@@ -74,10 +80,12 @@ def frontier(
         if flop is None:
             flop = np.geomspace(seen["C"].min(), 100 * seen["C"].max(), 121)
         budgets = np.asarray(flop, float)
-        line = allocate(source, flop=budgets, cost=cost, level=level or 0.9, force=force)
+        how = {"cost": cost, "limits": tuple(limits), "level": level or 0.9, "force": force}
+        line = allocate(source, flop=budgets, **how)
     order = np.argsort(np.ravel(line.flop))
     C, N, D = (np.ravel(np.asarray(v, float))[order] for v in (line.flop, line.N, line.D))
     known = _inside(seen, {"C": C, "N": N, "D": D})
+    bound = np.array([bool(name) for name in line.binding], bool)[order] if line.binding else None
     ax = axes(ax)
     for name, values, color in (("N", N, BLUE), ("D", D, ORANGE)):
         if runs:
@@ -85,8 +93,13 @@ def frontier(
         if name in line.bands:
             low, high = (np.ravel(np.asarray(v, float))[order] for v in line.bands[name])
             ax.fill_between(C, low, high, color=color, alpha=0.18, lw=0)
-        ax.plot(C, values, color=color, lw=1.4, ls=(0, (4, 3)), zorder=3)
-        ax.plot(C, np.where(known, values, np.nan), color=color, lw=2.2, zorder=3)
+        free = values if bound is None else np.where(bound, np.nan, values)
+        ax.plot(C, free, color=color, lw=1.4, ls=(0, (4, 3)), zorder=3)
+        ax.plot(C, np.where(known, free, np.nan), color=color, lw=2.2, zorder=3)
+        if bound is not None:
+            # Up to the last free point, so that the line has no gap.
+            reach = bound | np.append(bound[1:], False) | np.append(False, bound[:-1])
+            ax.plot(C, np.where(reach, values, np.nan), color=color, lw=0.9, zorder=3)
         write(ax, f"{name}*", C[-1], values[-1], (-4, 6), color=color, weight="bold")
     for i in np.unique([len(C) // 4, len(C) // 2, (4 * len(C)) // 5]):
         ax.plot([C[i], C[i]], [N[i], D[i]], color=GRAY, lw=0.8, ls=":")
@@ -97,6 +110,7 @@ def frontier(
     said = ["in doubt"] if doubt else []
     said += [f"{line.level:.0%} bands"] if line.bands and line.level else []
     said += [] if known.all() else ["dashed: beyond the runs"]
+    said += ["thin: at a limit"] if bound is not None and bound.any() else []
     note = f" ({'; '.join(said)})" if said else ""
     ax.set_title(f"Compute-optimal sizes{note}", size="medium")
     return ax
