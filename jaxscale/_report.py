@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 
 from jaxscale import _report_html as write
+from jaxscale._agree import Agreement
+from jaxscale._approach import Approach
+from jaxscale._backtest_result import Backtest
 from jaxscale._checklist import Checklist, checklist
 from jaxscale._draws import Draws, as_draws
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
 from jaxscale._frontier import Frontier
 from jaxscale._intervals import Intervals
+from jaxscale._plan import Plan
 from jaxscale._refit import single_fit
+from jaxscale._regret import Regret
 from jaxscale._save import versions, write_text
 
 
@@ -65,8 +70,8 @@ def report(
     Args:
         fit: a fit of one data set, with its runs.
         *results: what was made from it, each a section with its table, picture and notes: draws,
-            posteriors, intervals, frontiers, backtests, comparisons, plans, audits; anything that
-            has a ``frame()``.
+            posteriors, intervals, frontiers, approaches, backtests, comparisons, plans, audits;
+            anything that has a ``frame()``, or a text.
         title: headline; by default the law and its runs.
         table: the table that the runs came from, see `checklist`.
         said: answers to the checklist in your words, by item.
@@ -179,6 +184,8 @@ def _reproduce(fit: Fit, how: str) -> str:
 
 def _result(result: Any) -> Section:
     """The section of one result: by its class, or its table and notes."""
+    if isinstance(result, str):
+        return "Remark", write.paragraph(result)
     for kind, section in _SECTIONS:
         if isinstance(result, kind):
             return section(result)
@@ -260,8 +267,65 @@ def _frontier(line: Frontier) -> Section:
     return "Compute-optimal sizes", picture + text
 
 
+def _approach(found: Approach) -> Section:
+    from jaxscale import plot
+
+    picture = ""
+    if found.valleys:
+        picture = write.figure(
+            lambda ax: plot.isoflop_fits(found, ax=ax), "Curves through each budget, and minima"
+        )
+    head = write.paragraph(f"{found.how}.") + write.table(found.exponents(), digits=4)
+    points = write.table(found.points, digits=4) + write.notes(found.notes)
+    return f"Frontier by {found.name}", head + picture + points
+
+
+def _agreement(found: Agreement) -> Section:
+    from jaxscale import plot
+
+    text = "".join(write.paragraph(f"{s[:1].upper()}{s[1:]}") for s in found.sentences)
+    picture = write.figure(lambda ax: plot.agreement(found, ax=ax), "Frontiers side by side")
+    return "Do the approaches agree?", (
+        text + picture + write.table(found.frame(), digits=3) + write.notes(found.notes)
+    )
+
+
+def _backtest(found: Backtest) -> Section:
+    from jaxscale import plot
+
+    text = "".join(write.paragraph(s) for s in found.sentences)
+    picture = write.figure(
+        lambda ax: plot.backtest(found, ax=ax),
+        "Errors of past extrapolations, and the share of runs inside the bands",
+        size=(9.0, 3.8),
+    )
+    tables = write.table(found.errors(), digits=3)
+    covered = found.coverage()
+    if len(covered):
+        tables += f"<h3>Coverage of {found.level:.0%} bands</h3>" + write.table(covered, digits=3)
+    return "Backtest", text + picture + tables + write.notes(found.notes)
+
+
+def _plan(found: Plan) -> Section:
+    from jaxscale import plot
+
+    return "The next runs", _plain(found, lambda ax: plot.plan(found, ax=ax), "The next runs")[1]
+
+
+def _regret(found: Regret) -> Section:
+    from jaxscale import plot
+
+    draw = (lambda ax: plot.regret(found, ax=ax), "Loss given away by another size")
+    return "Being off the optimum", _plain(found, *draw)[1]
+
+
 _SECTIONS: tuple[tuple[type, Callable[[Any], Section]], ...] = (
     (Draws, _draws),
     (Intervals, _intervals),
     (Frontier, _frontier),
+    (Approach, _approach),
+    (Agreement, _agreement),
+    (Backtest, _backtest),
+    (Plan, _plan),
+    (Regret, _regret),
 )

@@ -12,9 +12,11 @@ from jaxscale._cli._backtest import backtest
 from jaxscale._cli._common import in_session
 from jaxscale._cli._compare import compare
 from jaxscale._cli._datasets import datasets
+from jaxscale._cli._demo import demo
 from jaxscale._cli._fit import fit
 from jaxscale._cli._plan import plan
 from jaxscale._cli._posterior import posterior
+from jaxscale._cli._report import checklist, report
 from jaxscale._cli._uncertainty import audit, intervals
 from jaxscale._cli._use import laws, predict
 from jaxscale._errors import JaxscaleError
@@ -39,6 +41,9 @@ COMMANDS = (
     predict,
     allocate,
     plan,
+    checklist,
+    report,
+    demo,
 )
 for command in COMMANDS:
     app.command()(in_session(command))

@@ -125,10 +125,7 @@ def _labels(path: Path | None, table: "Runs", column: str) -> "np.ndarray":
     """Values of a column of the file, for the rows that became runs."""
     import numpy as np
 
-    from jaxscale import datasets
-    from jaxscale._table import read_csv
-
-    frame = datasets.tiny_lm() if path is None else read_csv(path)
+    frame = common.read_table(path)
     if column not in frame.columns:
         raise DataError(
             f"{table.source}: there is no column {column!r}; there are "

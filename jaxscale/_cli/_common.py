@@ -27,7 +27,11 @@ out = Console(markup=False)
 
 # Column names tried, in order, when none is given on the command line.
 _ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
-_PAIRS = {"--input": "--input U=unique_tokens", "--option": "--option drop_top=5"}
+_PAIRS = {
+    "--input": "--input U=unique_tokens",
+    "--option": "--option drop_top=5",
+    "--say": "--say 'metric=nats per token'",
+}
 _SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 RunsFile = Annotated[
@@ -288,6 +292,14 @@ def fit_file(
     )
 
 
+def read_table(path: Path | None) -> "pd.DataFrame":
+    """The table of a file, or the one shipped."""
+    from jaxscale import datasets
+    from jaxscale._table import read_csv
+
+    return datasets.tiny_lm() if path is None else read_csv(path)
+
+
 def read_runs(
     path: Path | None, law: "Law", columns: dict[str, str | None], duplicates: str
 ) -> "Runs":
@@ -302,14 +314,9 @@ def _read_runs(
     duplicates: str,
     by: str | None,
 ) -> "tuple[Runs, str | None]":
-    from jaxscale import datasets
     from jaxscale._runs import Runs
-    from jaxscale._table import read_csv
 
-    if path is None:
-        frame, source = datasets.tiny_lm(), "the shipped runs"
-    else:
-        frame, source = read_csv(path), str(path)
+    frame, source = read_table(path), "the shipped runs" if path is None else str(path)
     chosen = {name: _column(name, columns.get(name), frame) for name in (*law.inputs, "loss")}
     for name in columns.keys() - {"loss", "weight", *law.inputs}:
         if columns[name] is not None:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from jaxscale._draws import Draws
     from jaxscale._fit import Fit
 
-_OPTIONAL = ("frontier.csv", "draws.json")  # what an earlier fit may have left in the folder
+_OPTIONAL = (
+    "frontier.csv",
+    "draws.json",
+    "intervals.csv",
+    "intervals.png",
+)  # what an earlier fit may have left in the folder
 
 
 def fit(
@@ -35,7 +40,15 @@ def fit(
         int, typer.Option(help="Resamples for intervals and bands; 0 for none, 4000 is usual.")
     ] = 0,
     by: common.By = None,
-    level: Annotated[float, typer.Option(help="Content of the bootstrap intervals.")] = 0.95,
+    full: Annotated[
+        bool | None,
+        typer.Option(
+            "--full/--quick",
+            help="Add every kind of interval and the posterior, side by side. Default: in full for "
+            "the shipped runs, quick for a file.",
+        ),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Content of the intervals.")] = 0.95,
     seed: common.Seed = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for fit.json, tables (CSV) and fit.png.")
@@ -49,6 +62,8 @@ def fit(
 
     common.check_folder(out)
     tails(level)
+    full = runs is None if full is None else full
+    bootstrap = 4000 if full and not bootstrap else bootstrap
     if bootstrap:
         common.check_count("--bootstrap", bootstrap, 2)
     if by is not None and not bootstrap:
@@ -67,7 +82,15 @@ def fit(
     draws = _resampled(fitted, bootstrap, clusters, by, seed) if bootstrap else None
     frontier = _frontier(draws or fitted, level)
     _report(fitted, draws, frontier, level)
-    _write(fitted, draws, frontier, level, out)
+    more = {}
+    if full:
+        from jaxscale._cli import _full
+
+        assert draws is not None
+        found = _full.side_by_side(draws, clusters, level, seed)
+        _full.report(found, draws, level)
+        more = _full.pictures(found)
+    _write(fitted, draws, frontier, level, out, more)
 
 
 def _resampled(fitted: "Fit", n: int, clusters: Any, by: str | None, seed: int) -> "Draws":
@@ -140,6 +163,7 @@ def _write(
     frontier: "pd.DataFrame | str | None",
     level: float,
     folder: Path,
+    more: dict[str, bytes],
 ) -> None:
     import io
 
@@ -165,5 +189,6 @@ def _write(
     }
     if draws is not None:
         contents["draws.json"] = to_json(draws).encode()
+    contents |= more
     stale = set(_OPTIONAL) - set(contents) if (folder / "fit.json").exists() else ()
     common.write_files(folder, contents, stale)  # nothing is written before everything is made
