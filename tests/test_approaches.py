@@ -419,15 +419,11 @@ def test_approaches_that_agree_are_rarely_said_to_disagree():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "objective"),
-    [
-        ("parabola", js.LogGaussian()),
-        ("parabola", js.LogHuber(1e-3)),
-        ("cubic", js.LogGaussian()),
-    ],
+    [("parabola", js.LogHuber(1e-3)), ("cubic", js.LogGaussian())],
 )
 def test_rate_of_false_disagreement(method, objective):
     """Nominal 10%, over 200 tables, failure rate 1e-4; the law's exponents are equal, so that the
-    parabola has no bias. Measured: 8.0%, 6.5% and 10.7%; with the envelope, whose intervals are
+    parabola has no bias. Measured: 6.5% and 10.7%; with the envelope, whose intervals are
     wider than need be, 2 to 3%.
     """
     two, every = disagreements(200, method, 300, 0.9, objective)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LINES = ("-", (0, (6, 2)), (0, (1, 1.3)), (0, (6, 2, 1, 2)))
+_SAID = {
+    "agree": "The approaches agree",
+    "disagree": "The approaches disagree",
+    "undecided": "Too uncertain to tell whether they agree",
+}
 _BEYOND = 100.0  # times the largest budget, up to which frontiers are drawn
 
 
@@ -122,7 +127,6 @@ def agreement(
     log_axis(ax, "x", "training compute C (FLOPs)", power_of_ten)
     log_axis(ax, "y", "compute-optimal parameters N*", count)
     ax.legend(frameon=False, fontsize="small")
-    said = source.verdict if isinstance(source, Agreement) else f"{len(made)} approaches"
-    words = {"undecided": "too uncertain to tell"}.get(said, said)
-    ax.set_title(f"{words} ({content:.0%} bands; dashed: largest budget)", size="medium")
+    said = _SAID[source.verdict] if isinstance(source, Agreement) else f"{len(made)} approaches"
+    ax.set_title(f"{said} ({content:.0%} bands; dashed: largest budget)", size="medium")
     return ax
