@@ -9,7 +9,15 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
 import jaxscale as js
-from bayes._likelihood import Counts, Likelihood, ObjectiveNoise, beta_cdf, extras, strata
+from bayes._likelihood import (
+    Counts,
+    Likelihood,
+    ObjectiveNoise,
+    Score,
+    beta_cdf,
+    extras,
+    strata,
+)
 from bayes._model import Model, log_size
 
 _NODES = 24  # of the Gauss-Hermite rule
@@ -156,7 +164,7 @@ class Shares(js.RunNoise):
         return least, least + 30.0
 
 
-def scatter(model: Model, values: Mapping[str, np.ndarray], draws: int) -> js.RunNoise:
+def scatter(model: Model, values: Mapping[str, np.ndarray], draws: int) -> js.RunNoise | None:
     """The noise of a new run, of a new cluster, over draws of the scalar sites, each (draws,)."""
     widths = [np.asarray(values[f"sd_{name}"]) for name in model.table.centering]
     effect = sum(width**2 for width in widths) if widths else None
@@ -170,8 +178,13 @@ def scatter_of(
     effect: Any = None,
     by: str | None = None,
     center: float = 0.0,
-) -> js.RunNoise:
-    """As `scatter`, with the variance of unseen effects, (draws,), and what the scale follows."""
+) -> js.RunNoise | None:
+    """As `scatter`, with the variance of unseen effects, (draws,), and what the scale follows.
+
+    None for a law of probabilities, around which nothing scatters.
+    """
+    if isinstance(likelihood, Score):
+        return None
     effect = None if effect is None else jnp.asarray(effect)
     extra = {name: np.asarray(x) for name, x in extras(likelihood, values).items()}
     if isinstance(likelihood, Counts):

@@ -116,6 +116,7 @@ class Design:
         objective: what to fit with; default LogHuber(1e-3).
         noise: standard deviation of log loss, or of the loss for objectives without a log.
         open: parameters that such runs leave open, and `reason`, why.
+        options: what the fit needs beyond its defaults, such as more steps in a long valley.
     """
 
     inputs: dict
@@ -124,6 +125,7 @@ class Design:
     noise: float = 0.01
     open: tuple = ()
     reason: str = ""
+    options: dict = dataclasses.field(default_factory=dict)
 
 
 def grid(**axes):

@@ -129,7 +129,8 @@ def test_recovers_its_parameters_or_says_which_are_open(law):
     """
     design = catalogue.DESIGNS[law.name]
     runs, objective = catalogue.simulate(law, seed=0)
-    fit = js.fit(law, runs, objective=objective, restarts=RESTARTS, key=jax.random.key(0))
+    options = {"restarts": RESTARTS, "key": jax.random.key(0), **design.options}
+    fit = js.fit(law, runs, objective=objective, **options)
     residual = objective.residual(at(law, runs.inputs, design.params), runs.loss)
     truth = float(np.sum(runs.weight * np.asarray(objective.rho(residual))))
     assert float(fit.value) <= truth * (1 + 1e-9)

@@ -79,7 +79,7 @@ def test_fit_is_certified(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_resamples_and_posterior_agree_with_the_curvature(kind):
     *_, fit, boot, post = gone(kind)
-    expected = log_spread(js.laplace(fit, draws=2000, key=KEY))
+    expected = log_spread(js.laplace(fit, draws=2000))
     # 200 resamples fix a standard deviation to 5%, 800 correlated draws to about as much; the
     # rest is that neither is quite normal.
     for draws in (boot, post.draws):

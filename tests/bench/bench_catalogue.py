@@ -33,7 +33,8 @@ def row(name: str, restarts: int) -> tuple[float, str]:
     """Hit share of one law, and its line of the table."""
     law, design = js.laws.get(name), catalogue.DESIGNS[name]
     runs, objective = catalogue.simulate(law, seed=0, noise=NOISE)
-    fit = js.fit(law, runs, objective=objective, restarts=restarts, key=jax.random.key(0))
+    options = {"restarts": restarts, "key": jax.random.key(0), **design.options}
+    fit = js.fit(law, runs, objective=objective, **options)
     share = fit.restarts.hit_share
     worst, loose = recovery(fit, design.params)
     cells = (
