@@ -241,9 +241,9 @@ def test_what_does_not_compare_is_refused_with_the_reason(fits, worlds):
     with pytest.raises(js.DataError, match="same runs of every fit"):
         js.compare(other, folds="single", holdout=js.top(one.runs))
     with pytest.raises(js.DataError, match="leave out less"):
-        js.compare(fits, folds=js.folds.future(one.runs, share=0.99, blocks=1))
+        js.compare(fits, folds=js.folds.future(one.runs, share=0.97, blocks=1))
     with pytest.raises(js.DataError, match="hold out less"):
-        js.compare(fits, holdout=js.top(one.runs, share=0.99))
+        js.compare(fits, holdout=js.top(one.runs, share=0.97))
     with pytest.raises(js.DataError, match="lack the input 'x'"):
         js.compare(fits, holdout=js.Runs.from_arrays(N=[1.0], loss=[1.0]))
 
