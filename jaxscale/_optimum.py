@@ -170,8 +170,8 @@ def _in_chunks(solve: Callable[[Any], Any], each: Any, cost: int) -> Any:
 def _along(search: Search, middle: Any, numbers: Numbers, grid: Any) -> Optimum:
     frozen = jax.lax.stop_gradient(numbers)
     n, d = _grid(search, middle, frozen) if grid is None else grid
-    n, inside, holds = _narrowed(search, n, d, frozen)
-    n, d = _polished(search, n, holds, numbers)
+    n, d, inside, holds = _narrowed(search, n, d, frozen)
+    n, d = _polished(search, n, d, holds, numbers)
     value = search.value(n, d, numbers)
     found = jnp.exp(n), jnp.exp(d), jnp.exp(value) if search.reach else value
     return Optimum(*(jnp.where(inside, x, jnp.nan) for x in found), holds)
@@ -221,13 +221,14 @@ class _Look(NamedTuple):
     """What a size looks like.
 
     Attributes:
-        n: log N.
+        n, d: log N, and log D on the curve.
         side: below zero to the left of the lowest point, above zero to the right of it.
         allowed: whether all conditions hold.
         decides: the condition that sets the tokens, or else the one that cannot hold.
     """
 
     n: Any
+    d: Any
     side: Any
     allowed: Any
     decides: Any
@@ -243,7 +244,7 @@ def _look(search: Search, n: Any, start: Any, numbers: Numbers) -> _Look:
     allowed = goes & _checked(search, gaps) & jnp.isfinite(slope)
     against = jnp.where(goes & search.on_curve, -jnp.inf, gaps).argmax()
     side = jnp.where(allowed, slope, jnp.where(n < start, -jnp.inf, jnp.inf))
-    return _Look(n, side, allowed, jnp.where(allowed, active, against))
+    return _Look(n, d, side, allowed, jnp.where(allowed, active, against))
 
 
 def _checked(search: Search, gaps: Any) -> Any:
@@ -253,8 +254,8 @@ def _checked(search: Search, gaps: Any) -> Any:
     return (gaps[others] <= same(gaps)).all() if len(others) else jnp.isfinite(gaps[0])
 
 
-def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, Any, Any]:
-    """A size close to the lowest point, whether there is one, and the two conditions at it."""
+def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, Any, Any, Any]:
+    """Close to the lowest point: N, D, whether there is one, and the two conditions at it."""
     near = 1e-5 if n.dtype == jnp.float64 else 1e-3
 
     def at_grid(n: Any, d: Any) -> Any:
@@ -268,16 +269,14 @@ def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, An
     low = jnp.where(n < start - 2 * near, n, -jnp.inf).max()
     high = jnp.where(n > start + 2 * near, n, jnp.inf).min()
     between = jnp.isfinite(low) & jnp.isfinite(high) & jnp.isfinite(values[best])
-    low, high = jnp.where(between, low, start - 1), jnp.where(between, high, start + 1)
-
-    def look(x: Any) -> _Look:
-        return _look(search, x, start, numbers)
-
-    # A corner is known beforehand: then both ends of the bracket are beside it at once.
-    four = jax.vmap(look)(jnp.stack([low, start - near, start + near, high]))
-    first = jnp.where(four.side[1] > 0, 0, jnp.where(four.side[2] > 0, 1, 2))
-    ends = tuple(jax.tree.map(lambda x, i=first + k: x[i], four) for k in (0, 1))
-    turns = (ends[0].side < 0) & (ends[1].side > 0)
+    # Both are higher than the point between them, so that the lowest point is there, too.
+    ends = tuple(
+        _Look(jnp.where(between, x, start), start, side, jnp.array(False), jnp.array(0))
+        for x, side in (
+            (low, jnp.full_like(start, -jnp.inf)),
+            (high, jnp.full_like(start, jnp.inf)),
+        )
+    )
 
     def unfinished(state: Any) -> Any:
         (low, high), _, count = state
@@ -288,31 +287,33 @@ def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, An
         secant = low.n - low.side * (high.n - low.n) / (high.side - low.side)
         # Beside the end that it would be, so that the bracket shrinks from both ends.
         secant = jnp.clip(secant, low.n + near, high.n - near)
-        usable = jnp.isfinite(secant) & ((count < 8) | (count % 3 > 0))
-        new = look(jnp.where(usable, secant, 0.5 * (low.n + high.n)))
+        usable = jnp.isfinite(secant) & ((count < 10) | (count % 3 > 0))
+        at = jnp.where(usable, secant, 0.5 * (low.n + high.n))
+        # A corner is a point of the grid: looking to both sides of it is enough.
+        at = jnp.where(count == 0, start - near, at)
+        at = jnp.where((count == 1) & (high.n > start + near), start + near, at)
+        new = _look(search, at, start, numbers)
         left = new.side < 0
         # An end that stays put twice counts half (the Illinois rule).
         weight = jnp.where(jnp.where(left, last < 0, last > 0), 0.5, 1.0)
-        low_side, high_side = (end.side * weight for end in (low, high))
-        low = jax.tree.map(lambda x, old: jnp.where(left, x, old), new, low._replace(side=low_side))
-        high = jax.tree.map(
-            lambda x, old: jnp.where(left, old, x), new, high._replace(side=high_side)
-        )
+        low, high = (end._replace(side=end.side * weight) for end in (low, high))
+        low = jax.tree.map(lambda x, old: jnp.where(left, x, old), new, low)
+        high = jax.tree.map(lambda x, old: jnp.where(left, old, x), new, high)
         return (low, high), jnp.where(left, -1, 1), count + 1
 
     (low, high), *_ = jax.lax.while_loop(unfinished, step, (ends, 0, 0))
     # Where the curve of the goal ends, there is no minimum, only an end.
     sound = [end.allowed | (end.decides > 0) for end in (low, high)]
-    inside = between & turns & (low.allowed | high.allowed) & sound[0] & sound[1]
-    return 0.5 * (low.n + high.n), inside, jnp.stack([low.decides, high.decides])
+    inside = between & (low.allowed | high.allowed) & sound[0] & sound[1]
+    d = jnp.where(low.allowed, low.d, high.d)
+    return 0.5 * (low.n + high.n), d, inside, jnp.stack([low.decides, high.decides])
 
 
-def _polished(search: Search, n: Any, holds: Any, numbers: Numbers) -> tuple[Any, Any]:
+def _polished(search: Search, n: Any, d: Any, holds: Any, numbers: Numbers) -> tuple[Any, Any]:
     """Two Newton steps for log N and log D on the two equations that hold, from constants.
 
     They make the first and second derivatives right, as the implicit function theorem gives them.
     """
-    n, holds = jax.lax.stop_gradient((n, holds))
     corner = holds[0] != holds[1]
 
     def equations(at: Any) -> Any:
@@ -325,6 +326,5 @@ def _polished(search: Search, n: Any, holds: Any, numbers: Numbers) -> tuple[Any
         (a, b), (c, d) = jax.jacfwd(equations)(at)
         return at - jnp.stack([d * f[0] - b * f[1], a * f[1] - c * f[0]]) / (a * d - b * c)
 
-    at = jax.lax.stop_gradient(jnp.stack([n, find_tokens(search, n, numbers)]))
-    at = jax.lax.fori_loop(0, 2, newton, at)
+    at = jax.lax.fori_loop(0, 2, newton, jax.lax.stop_gradient(jnp.stack([n, d])))
     return at[0], at[1]

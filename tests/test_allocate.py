@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from decisions import scattered
 from matplotlib.figure import Figure
 
 import jaxscale as js
@@ -145,12 +146,6 @@ def test_a_budget_below_the_fixed_cost_is_refused(simulated_fit):
         js.allocate(simulated_fit, flop=1e19, cost=lambda N, D: 6 * N * D + 1e20)
 
 
-def scattered(fit, n=300, spread=0.02, seed=0, **how):
-    rng = np.random.default_rng(seed)
-    params = {k: float(v) * np.exp(spread * rng.normal(size=n)) for k, v in fit.params.items()}
-    return Draws(fit, "scattered", params, np.full(n, fit.noise_scale()), **how)
-
-
 def sizes_by_hand(p, flop):
     total = p["alpha"] + p["beta"]
     ratio = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / total)
@@ -234,3 +229,76 @@ def test_draws_in_doubt_decide_nothing_unless_forced(simulated_fit):
         js.plot.frontier(draws, ax=ax)
     assert "in doubt" in js.plot.frontier(draws, force=True, ax=ax).get_title()
     assert any("in doubt" in panel.get_title() for panel in js.plot.summary(draws).axes)
+
+
+# What a fit is worth.
+
+
+def judged(fit, code, *names):
+    finding = js.Finding(code, f"Something is wrong with {', '.join(names) or 'it'}.", names)
+    return dataclasses.replace(fit, verdict=js.Verdict((finding,)))
+
+
+@pytest.mark.parametrize("cost", [flops.six_nd, attention_cost])
+@pytest.mark.parametrize("code", ["term_dead", "at_bound", "not_identified"])
+def test_an_answer_that_hangs_on_an_open_parameter_is_refused(simulated_fit, code, cost):
+    doubtful = judged(simulated_fit, code, "B")
+    for source in (doubtful, scattered(doubtful)):
+        with pytest.raises(js.FitError, match=r"wrong with B; pass force=True"):
+            js.allocate(source, flop=BUDGETS, cost=cost)
+        forced = js.allocate(source, flop=BUDGETS, cost=cost, force=True)
+        assert any("in doubt" in note for note in forced.notes)
+        np.testing.assert_allclose(
+            forced.N, js.allocate(simulated_fit, flop=BUDGETS, cost=cost).N, rtol=1e-12
+        )
+    # The floor does not move the best size; a posterior brings its own uncertainty.
+    harmless = judged(simulated_fit, code, "E")
+    assert any("in doubt" in note for note in js.allocate(harmless, flop=BUDGETS, cost=cost).notes)
+    own = scattered(doubtful, center="median")
+    assert np.isfinite(js.allocate(own, flop=BUDGETS, cost=cost).N).all()
+
+
+def test_a_fit_without_numbers_is_refused_and_softer_doubts_are_notes(simulated_fit):
+    with pytest.raises(js.FitError, match="cannot say what is best"):
+        js.allocate(judged(simulated_fit, "nonfinite"), flop=1e21)
+    with pytest.raises(js.FitError):  # saved by an older version, without names
+        js.allocate(judged(simulated_fit, "not_identified"), flop=1e21)
+    for code in ("too_few_runs", "restarts_disagree", "not_converged", "borrowed"):
+        found = js.allocate(judged(simulated_fit, code), flop=1e21)
+        assert any("in doubt" in note for note in found.notes)
+
+
+def test_verdicts_name_the_parameters_they_are_about(key):
+    """Runs without an effect of D: its term is dead, and the fit says which."""
+    rng = np.random.default_rng(0)
+    N, D = np.exp(rng.uniform(np.log([[1e7], [1e10]]), np.log([[1e10], [1e12]]), (2, 60)))
+    loss = np.asarray(js.laws.power_law(N, A=30.0, alpha=0.1)) * np.exp(0.003 * rng.normal(size=60))
+    fit = js.fit(js.laws.chinchilla, js.Runs.from_arrays(N=N, D=D, loss=loss), restarts=64, key=key)
+    about = {finding.code: finding.names for finding in fit.verdict.findings}
+    assert "B" in {name for names in about.values() for name in names}, fit.verdict
+    with pytest.raises(js.FitError, match="cannot say what is best"):
+        js.allocate(fit, flop=1e22)
+
+
+def test_results_with_a_frontier_of_their_own_give_it():
+    class Approach:
+        def frontier(self, flop, level):
+            return ("frontier", float(flop), level)
+
+    assert js.allocate(Approach(), flop=1e21, level=0.8) == ("frontier", 1e21, 0.8)
+    with pytest.raises(js.DataError, match="need a fit or draws"):
+        js.allocate(Approach(), flop=1e21, limits=[js.at_most("N", 1e9)])
+
+
+def test_published_parameters_are_allocated_without_bands():
+    entry = js.published.get("besiroglu_2024")
+    found = js.allocate(entry, flop=5.76e23)
+    assert float(found.N) == pytest.approx(72.25e9, rel=1e-4)
+    assert found.bands == {}
+    assert found.notes == ()
+
+
+def test_pictures_in_notebooks_escape(simulated_fit):
+    found = js.allocate(simulated_fit, flop=1e21, limits=[js.at_most("N", 1e6, name="<b>tiny")])
+    assert "&lt;b&gt;tiny" in found._repr_html_()
+    assert "<b>tiny" not in found._repr_html_()
