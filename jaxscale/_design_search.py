@@ -286,6 +286,14 @@ def _highest(prospect: Prospect) -> np.ndarray:
 
 def exact(prospect: Prospect, most: int) -> Chosen:
     """The best of all choices, one by one."""
+    which = np.flatnonzero(_highest(prospect))
+    best = _exact(prospect.of(which), most)
+    times = _none(prospect)
+    times[which] = best.times
+    return Chosen(times, best.value)
+
+
+def _exact(prospect: Prospect, most: int) -> Chosen:
     highest, cost = _highest(prospect), np.asarray(prospect.cost)
     every = np.indices(tuple(int(x) + 1 for x in highest)).reshape(len(highest), -1).T
     every = every[(every @ cost <= 1 + ROOM) & (every.sum(axis=1) <= most)]
