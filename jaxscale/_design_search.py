@@ -22,7 +22,7 @@ _POWERS = (1.0, 0.5, 0.0)
 STEPS = 20  # of a search, at most
 _TRIED = 16
 _MOST_EXACT = 20_000
-_EXACT_CHUNK = 2_048
+_EXACT_CHUNK = 512
 
 
 class Prospect(eqx.Module):
@@ -190,68 +190,45 @@ def _fill(prospect: Prospect, covariance: Any, times: Any, power: Any, most: Any
 
 
 @functools.partial(jax.jit, static_argnames="slots")
-def filled(prospect: Prospect, times: Any, power: Any, most: Any, slots: int) -> tuple[Any, Any]:
-    """Greedy completion of a choice; returns times and criterion."""
+def _refilled(
+    prospect: Prospect, times: Any, powers: Any, most: Any, slots: int
+) -> tuple[Any, Any]:
+    """The best of several greedy completions of a choice: by gain / cost^power for each power."""
     covariance = covariances(prospect, times, slots)
-    covariance, times = _fill(prospect, covariance, times, power, most)
-    return times, criterion(prospect, covariance)
 
-
-@functools.partial(jax.jit, static_argnames="slots")
-def _without(prospect: Prospect, times: Any, i: Any, most: Any, slots: int) -> tuple[Any, Any]:
-    """One run of candidate i less, refilled greedily by gain and by gain per cost."""
-    fewer = times.at[i].add(-1)
-    covariance = covariances(prospect, fewer, slots)
-
-    def refill(power: Any) -> tuple[Any, Any]:
-        after, more = _fill(prospect, covariance, fewer, power, most)
+    def one(power: Any) -> tuple[Any, Any]:
+        after, more = _fill(prospect, covariance, times, power, most)
         return more, criterion(prospect, after)
 
-    found, values = jax.lax.map(refill, jnp.asarray(_POWERS))
+    found, values = jax.lax.map(one, powers)
     best = jnp.argmin(values)
     return found[best], values[best]
 
 
 @functools.partial(jax.jit, static_argnames="slots")
-def _with(prospect: Prospect, times: Any, j: Any, most: Any, slots: int) -> tuple[Any, Any]:
-    """One run of candidate j more; the runs that tell least per cost make room for it."""
-    more = times.at[j].add(1)
-
-    def full(times: Any) -> Any:
-        over = jnp.sum(times * prospect.cost) > 1 + ROOM
-        return over | (jnp.sum(times) > most)
-
-    def drop(times: Any) -> Any:
-        told = prospect.information(times - 1) - prospect.information(times)
-        covariance = covariances(prospect, times, slots)
-        loss = -gains(prospect, covariance, jnp.where(times > 0, told, 0.0))
-        removable = (times > 0) & (jnp.arange(len(times)) != j)
-        worst = jnp.argmin(jnp.where(removable, loss / prospect.cost, jnp.inf))
-        # Without anything to remove, candidate j itself has to go.
-        return times.at[jnp.where(removable.any(), worst, j)].add(-1)
-
-    kept = jax.lax.while_loop(full, drop, more)
-    covariance, times = _fill(prospect, covariances(prospect, kept, slots), kept, 1.0, most)
-    return times, criterion(prospect, covariance)
-
-
-@functools.partial(jax.jit, static_argnames="slots")
-def _next_gains(prospect: Prospect, times: Any, slots: int) -> Any:
-    told = prospect.information(times + 1) - prospect.information(times)
-    open_ = (times < prospect.limit) & (prospect.cost <= 1 + ROOM)
-    gain = gains(prospect, covariances(prospect, times, slots), told)
-    return jnp.where(open_, gain, -jnp.inf)
+def _changes(prospect: Prospect, times: Any, step: Any, slots: int) -> Any:
+    """By how much the criterion falls if each candidate is run once more, or (step -1) less."""
+    changed = jnp.maximum(times + step, 0)
+    told = prospect.information(changed) - prospect.information(times)
+    return gains(prospect, covariances(prospect, times, slots), told)
 
 
 def first_gains(prospect: Prospect, most: int) -> np.ndarray:
     """By how much the criterion falls if one candidate alone is run once, (candidates,)."""
-    return np.asarray(_next_gains(prospect, _none(prospect), slots_of(prospect, most)))
+    return np.asarray(_changes(prospect, _none(prospect), 1, slots_of(prospect, most)))
 
 
 def greedy(prospect: Prospect, most: int) -> Chosen:
     """Runs of highest gain per cost, one after the other, as long as they can be afforded."""
-    times, value = filled(prospect, _none(prospect), 1.0, most, slots_of(prospect, most))
-    return Chosen(np.asarray(times), float(value))
+    return _completed(prospect, _none(prospect), most, _POWERS[:1])
+
+
+def _completed(
+    prospect: Prospect, times: np.ndarray, most: int, powers: tuple[float, ...] = _POWERS
+) -> Chosen:
+    slots = slots_of(prospect, most)
+    found, value = _refilled(prospect, times, jnp.asarray(powers), most, slots)
+    return Chosen(np.asarray(found), float(value))
 
 
 def exchange(prospect: Prospect, most: int, tick: Callable[[int], None] = lambda n: None) -> Chosen:
@@ -260,32 +237,41 @@ def exchange(prospect: Prospect, most: int, tick: Callable[[int], None] = lambda
     The greedy choices go by gain per cost, by gain, and half way. An exchange takes a run away and
     refills, or adds one of the most telling candidates and takes away what tells least per cost.
     """
-    slots = slots_of(prospect, most)
-    begun = [filled(prospect, _none(prospect), power, most, slots) for power in _POWERS]
-    best, value = min(begun, key=lambda found: float(found[1]))
-    value = float(value)
+    best = _completed(prospect, _none(prospect), most)
     tick(1)
     for _ in range(STEPS - 1):
-        before = value
-        for i in np.flatnonzero(np.asarray(best)):
-            if best[i]:
-                best, value = _better(best, value, _without(prospect, best, i, most, slots))
-        order = np.argsort(-np.asarray(_next_gains(prospect, best, slots)))
-        for j in order[:_TRIED]:
-            if best[j] < prospect.limit[j]:
-                best, value = _better(best, value, _with(prospect, best, j, most, slots))
+        before = best
+        for i in np.flatnonzero(before.times):
+            if best.times[i]:
+                fewer = best.times.copy()
+                fewer[i] -= 1
+                best = _better(best, _completed(prospect, fewer, most))
+        gain = np.asarray(_changes(prospect, best.times, 1, slots_of(prospect, most)))
+        for j in np.argsort(-gain)[:_TRIED]:
+            if best.times[j] < prospect.limit[j]:
+                best = _better(best, _completed(prospect, _with(prospect, best, j, most), most))
         tick(1)
-        if not _lower(value, before):
+        if best is before:
             break
-    return Chosen(np.asarray(best), value)
+    return best
 
 
-def _better(best: Any, value: float, trial: tuple[Any, Any]) -> tuple[Any, float]:
-    return (trial[0], float(trial[1])) if _lower(float(trial[1]), value) else (best, value)
+def _better(best: Chosen, trial: Chosen) -> Chosen:
+    """The trial only if it is better by more than round-off, so that exchanges come to an end."""
+    lower = trial.value < best.value - _BETTER * max(abs(best.value), 1e-3)
+    return trial if lower else best
 
 
-def _lower(value: float, than: float) -> bool:
-    return value < than - _BETTER * max(abs(than), 1e-3)
+def _with(prospect: Prospect, chosen: Chosen, j: int, most: int) -> np.ndarray:
+    """One run of candidate j more; the runs that tell least per cost make room for it."""
+    cost, times = np.asarray(prospect.cost), chosen.times.copy()
+    times[j] += 1
+    loss = -np.asarray(_changes(prospect, chosen.times, -1, slots_of(prospect, most))) / cost
+    others = [i for i in np.argsort(loss) if chosen.times[i] and i != j]
+    for i in others:
+        while times[i] and (times @ cost > 1 + ROOM or times.sum() > most):
+            times[i] -= 1
+    return times if times @ cost <= 1 + ROOM and times.sum() <= most else chosen.times
 
 
 def countable(prospect: Prospect) -> bool:
@@ -300,10 +286,18 @@ def _highest(prospect: Prospect) -> np.ndarray:
 
 def exact(prospect: Prospect, most: int) -> Chosen:
     """The best of all choices, one by one."""
+    which = np.flatnonzero(_highest(prospect))
+    best = _exact(prospect.of(which), most)
+    times = _none(prospect)
+    times[which] = best.times
+    return Chosen(times, best.value)
+
+
+def _exact(prospect: Prospect, most: int) -> Chosen:
     highest, cost = _highest(prospect), np.asarray(prospect.cost)
     every = np.indices(tuple(int(x) + 1 for x in highest)).reshape(len(highest), -1).T
     every = every[(every @ cost <= 1 + ROOM) & (every.sum(axis=1) <= most)]
-    size = min(_EXACT_CHUNK, len(every))
+    size = _EXACT_CHUNK
     slots = slots_of(prospect, most)
     best = Chosen(every[0], np.inf)
     for first in range(0, len(every), size):
@@ -322,8 +316,8 @@ def _values(prospect: Prospect, choices: Any, slots: int) -> Any:
     )
 
 
-def _none(prospect: Prospect) -> Any:
-    return jnp.zeros(len(prospect.cost), int)
+def _none(prospect: Prospect) -> np.ndarray:
+    return np.zeros(len(prospect.cost), int)
 
 
 def slots_of(prospect: Prospect, most: int) -> int:

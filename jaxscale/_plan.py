@@ -48,8 +48,8 @@ class Plan:
         efficiency: standard error that no plan of this budget can be below, from the candidates
             and within the limits, as a share of this plan's (of the geometric mean over targets or
             parameters for "information" and "D").
-        prospects: one row per candidate: inputs, cost, times, and ``gain``, by how much one run of
-            it alone improves the criterion.
+        prospects: one row per candidate that the budget pays for: inputs, cost, times, and
+            ``gain``, by how much one run of it alone improves the criterion.
         source: what the plan is made from.
         level: probability content of the intervals.
         notes: what to know before training them.
@@ -187,14 +187,14 @@ def plan(
     _check_options(criterion, method, seeds, most, draws)
     tails(level)
     inputs, cost = read_candidates(law_of(source), candidates)
-    affordable = _affordable(cost, budget)
-    inputs, cost = {name: x[affordable] for name, x in inputs.items()}, cost[affordable]
+    # What is too dear stays in the arrays, so that a compiled program serves every budget.
+    limit = np.where(_affordable(cost, budget), seeds, 0)
     belief = belief_of(source, inputs, noise=noise, cov=cov, by=by, draws=draws)
     if target is None and criterion != "D":
         raise DataError("say what the runs are for: target='a', or loss_at(N=70e9, D=1.4e12)")
     targets = resolve_all(belief, target)
     belief, value, aims = _usable(belief, targets)
-    prospect, usable = _prospect(belief, inputs, cost / budget, aims, criterion, seeds)
+    prospect, usable = _prospect(belief, inputs, cost / budget, limit, aims, criterion)
     with progress("planning", search.STEPS, show_progress) as tick:
         chosen = _search(prospect, method, most, tick)
     return _plan(
@@ -247,14 +247,14 @@ def _prospect(
     belief: Belief,
     inputs: dict[str, np.ndarray],
     share: np.ndarray,
+    limit: np.ndarray,
     aims: np.ndarray,
     criterion: str,
-    seeds: int,
 ) -> tuple[Prospect, np.ndarray]:
     """The candidates at which the law has a derivative, and which these are."""
     jacobian = belief.jacobian(inputs)
     usable = np.isfinite(jacobian).all(axis=(0, 1))
-    if not usable.any():
+    if not limit[usable].any():
         raise LawError(f"law {belief.law.name!r} has no derivative at any of the candidates")
     before = np.einsum("ski,ij,skj->sk", aims, belief.covariance, aims).mean(axis=0)
     if not (np.isfinite(before) & (before > 0)).all():
@@ -275,7 +275,7 @@ def _prospect(
             run=column(belief.noise.run),
             cell=column(belief.noise.cell),
             before=column(_runs_before(belief, inputs)),
-            limit=column(seeds),
+            limit=column(limit),
             logs=criterion != "c",
         ),
         usable,
@@ -348,6 +348,7 @@ def _plan(
     columns |= {name: se[1:, k] * unit[k] for k, name in enumerate(names)}
     prospects = pd.DataFrame({**inputs, "flop": cost, "times": times})
     prospects["gain"] = search.first_gains(prospect, most)
+    prospects = prospects[np.asarray(prospect.limit) > 0].reset_index(drop=True)
     return Plan(
         runs=pd.DataFrame(columns),
         targets=targets,

@@ -580,7 +580,7 @@ def test_prospect_refuses_what_is_known(simulated_fit, grid):
     """A target without uncertainty leaves nothing to plan."""
     belief = belief_of(simulated_fit, inputs_of(grid))
     with pytest.raises(js.LawError, match="nothing to plan"):
-        _prospect(belief, inputs_of(grid), np.ones(len(grid)), np.zeros((1, 1, 5)), "c", 1)
+        _prospect(belief, inputs_of(grid), np.ones(42), np.ones(42), np.zeros((1, 1, 5)), "c")
 
 
 def test_command(monkeypatch, capsys, tmp_path, simulated_fit):
