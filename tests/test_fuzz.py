@@ -393,7 +393,7 @@ def check_command(place, words):
     shutil.rmtree(place / "jaxscale-fit", ignore_errors=True)
 
 
-test_any_command, test_any_command_at_length = quick_and_slow(100, 1500, commands())(check_command)
+test_any_command, test_any_command_at_length = quick_and_slow(60, 1500, commands())(check_command)
 
 
 def check_file_in_command(place, content):
@@ -407,7 +407,7 @@ def check_file_in_command(place, content):
 
 
 test_any_table_in_the_command, test_any_table_in_the_command_at_length = quick_and_slow(
-    30, 300, edits(GOOD.encode()) | grids()
+    20, 300, edits(GOOD.encode()) | grids()
 )(check_file_in_command)
 
 
