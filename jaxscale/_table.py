@@ -38,7 +38,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         separator = max(",;\t", key=line.count)
         _refuse_repeated_names(line, separator, path)
         table = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True)
-    except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (UnicodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = f" ({str(error).strip()})" if "line" in str(error) else ""
         raise DataError(
             f"{path}: this is not a CSV file in UTF-8 with a header line and one line per run"
@@ -59,13 +59,15 @@ def _refuse_repeated_names(line: str, separator: str, path: Path) -> None:
     names = [name.strip() for name in header if name.strip()]
     again = next((name for name in names if names.count(name) > 1), None)
     if again is not None:
-        raise DataError(f"{path}: the header names {again!r} twice; rename or remove one of them")
+        raise DataError(
+            f"{path}: the header names {_short(again)!r} twice; rename or remove one of them"
+        )
 
 
 def check_columns(table: Any, wanted: Mapping[str, str], source: str) -> None:
     for name, column in wanted.items():
         if column not in table.columns:
-            has = ", ".join(map(str, table.columns[:20]))
+            has = ", ".join(_short(str(name)) for name in table.columns[:20])
             if len(table.columns) == 1:
                 has += " (only one: is the separator a comma, a semicolon or a tab?)"
             raise DataError(
@@ -94,6 +96,11 @@ def check_duplicates(table: Any, duplicates: Duplicates, source: str) -> np.ndar
             )
         keep[i] = False
     return keep
+
+
+def _short(text: str) -> str:
+    """Enough of a text to know it by."""
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _may_repeat(table: Any) -> bool:
@@ -133,9 +140,8 @@ def column_numbers(series: Any, column: str, source: str) -> np.ndarray:
             try:
                 numbers[i] = float("nan" if value is None else value)
             except (OverflowError, TypeError, ValueError):
-                shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
                 raise DataError(
-                    f"{source}: row {i + 1} has {shown} in column {column!r}, "
+                    f"{source}: row {i + 1} has {_short(repr(value))} in column {column!r}, "
                     "which is not a number, or none that a computer holds"
                 ) from None
     bad = np.flatnonzero(~np.isfinite(numbers))

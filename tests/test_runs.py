@@ -189,6 +189,15 @@ def test_a_stack_pads_and_gives_its_members_back():
         js.Runs.stack({})
 
 
+def test_a_message_does_not_repeat_a_whole_file(tmp_path):
+    path = tmp_path / "runs.csv"
+    for text in ("x" * 100_000 + "\n1\n", "x" * 300_000 + "\n1\n", f"{'x' * 9000},{'x' * 9000}\n"):
+        path.write_text(text)
+        with pytest.raises(js.DataError) as error:
+            js.Runs.from_csv(path, **COLUMNS)
+        assert len(str(error.value)) < 400
+
+
 def test_lines_before_the_header_may_be_empty(tmp_path):
     """The header tells the separator, wherever it stands and however long it is."""
     path = tmp_path / "runs.csv"

@@ -96,6 +96,6 @@ def _write(frame: "pd.DataFrame", path: Path) -> None:
 
     write_text(path, frame.to_csv(index=False))
     console.print(f"Wrote {path}: {len(frame):,} rows; columns {', '.join(frame.columns)}")
-    if frame.attrs:
-        console.print(f"Source: {frame.attrs['source']}; cite {frame.attrs['citation']}")
-        console.print(f"License: {frame.attrs['license']}")
+    for what in ("source", "citation", "license"):
+        if what in frame.attrs:
+            console.print(f"{what.capitalize()}: {frame.attrs[what]}")
