@@ -191,13 +191,14 @@ def _frontier(
     from jaxscale._allocate import allocate
     from jaxscale._bootstrap import bootstrap
     from jaxscale._isoflop import isoflop
+    from jaxscale._refit import single_fit
     from jaxscale._surface import surface
 
     found: list[Any] = []
     try:
         found.append(allocate(boot, flop=common.decades(fitted), level=level))
         joint = surface(bootstrap(fitted, n=resamples, kind="residual", key=key), level=level)
-        minima = isoflop(fitted.runs, key=key, n=resamples, level=level, law_fit=fitted)
+        minima = isoflop(single_fit(fitted), key=key, n=resamples, level=level, law_fit=fitted)
         found += [minima, agree(minima, joint)]
     except JaxscaleError as error:
         found.append(f"No further frontier: {error}")
