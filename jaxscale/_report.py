@@ -243,7 +243,7 @@ def _intervals(found: Intervals) -> Section:
     quantities = found.table["quantity"].nunique()
     head = write.paragraph(
         f"{found.level:.0%} intervals by every method; ratio: width relative to "
-        f"{found.recommended}, the one to report."
+        f"{found.recommended}."
     )
     picture = write.figure(
         lambda ax: plot.intervals(found, ax=ax),
@@ -303,7 +303,8 @@ def _backtest(found: Backtest) -> Section:
     covered = found.coverage()
     if len(covered):
         tables += f"<h3>Coverage of {found.level:.0%} bands</h3>" + write.table(covered, digits=3)
-    return "Backtest", text + picture + tables + write.notes(found.notes)
+    notes = write.notes(note for note in found.notes if note not in found.sentences)
+    return "Backtest", text + picture + tables + notes
 
 
 def _plan(found: Plan) -> Section:

@@ -165,16 +165,10 @@ def _results(
         from jaxscale import bayes
 
         found.append(bayes.sample(fitted, likelihood=bayes.StudentT(), key=key))
-    found.append(
-        intervals(
-            fitted,
-            key=key,
-            level=level,
-            methods=("hessian", "HC1", "profile"),
-            by=clusters,
-            draws=list(found),
-        )
+    side = intervals(
+        fitted, key=key, level=level, by=clusters, draws=found[1:], resamples=resamples
     )
+    found.append(side)
     if set(fitted.law.inputs) == {"N", "D"}:
         found += _frontier(fitted, boot, key, level, resamples)
     try:
