@@ -174,13 +174,22 @@ def check_count(option: str, value: int, least: int = 1, most: int = 10**8) -> N
 
 def print_table(frame: "pd.DataFrame", title: str, digits: int = 6) -> None:
     """A table with so many significant digits; integers below a million are written out."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    out.print(title, style="italic")  # a title of the table itself would wrap at its width
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for column in frame.columns:
         numeric = frame[column].dtype.kind in "fi"
         table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{x:.{digits}g}" if isinstance(x, float) else str(x) for x in row))
     out.print(table)
+
+
+def brief(value: float) -> str:
+    """Three digits, with k, M, B or T for thousands to trillions."""
+    for suffix, factor in reversed(_SUFFIXES.items()):
+        if factor <= value * (1 + 5e-4) < 1e15:
+            return f"{value / factor:.3g}{'k' if suffix == 'K' else suffix}"
+    return f"{value:.3g}"
 
 
 def print_sizes(frame: "pd.DataFrame", title: str, level: float | None, key: str = "flop") -> None:
@@ -201,7 +210,7 @@ def print_sizes(frame: "pd.DataFrame", title: str, level: float | None, key: str
         return
     ends = {
         {"tokens_per_parameter": "D/N", "run": "loss of a run"}.get(name, name): [
-            f"{low:.3g}:{high:.3g}"
+            f"{brief(low)}:{brief(high)}"
             for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
         ]
         for name in bands
