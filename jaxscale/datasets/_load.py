@@ -1,7 +1,5 @@
 """Loaders. Most published tables carry no licence, so they are downloaded, not shipped."""
 
-import importlib.resources
-
 import pandas as pd
 
 _CHINCHILLA_URL = (
@@ -9,21 +7,6 @@ _CHINCHILLA_URL = (
     "92258837425e1b5f2851d624287f0120583a3d0e/data/svg_extracted_data.csv"
 )
 _CHINCHILLA_SHA256 = "193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30"
-
-
-def tiny_lm() -> pd.DataFrame:
-    """Byte-level language models trained by this project; shipped with the package.
-
-    One row per training run on CPython's standard library. ``params`` (N, with embeddings),
-    ``tokens`` (D, bytes seen once), ``flops`` (6 N D), ``loss`` (held-out nats per byte), and how
-    each run was trained. `tiny_lm.md` beside the table says how it was measured.
-
-    Example:
-        >>> runs = Runs.from_frame(datasets.tiny_lm(), N="params", D="tokens")
-    """
-    table = importlib.resources.files("jaxscale.datasets") / "tiny_lm.csv"
-    with importlib.resources.as_file(table) as path:
-        return pd.read_csv(path)
 
 
 def chinchilla_epoch() -> pd.DataFrame:
