@@ -1,24 +1,114 @@
 """The shipped table is what it says; loaders tidy the original files."""
 
+import importlib.metadata
+import platform
+
 import cases
 import numpy as np
 import pandas as pd
+import pytest
 
 import jaxscale as js
 from jaxscale.datasets._load import tidy_chinchilla
+from jaxscale.datasets.tiny_lm_study.corpus import load_corpus
+from jaxscale.datasets.tiny_lm_study.model import VOCAB, Shape
+from jaxscale.datasets.tiny_lm_study.plan import FULL
+from jaxscale.datasets.tiny_lm_study.table import COLUMNS
+
+CELL = ["budget", "width", "depth"]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return js.datasets.tiny_lm()
+
+
+def test_shipped_runs_have_the_columns_they_promise(shipped):
+    everything, sweep = js.datasets.tiny_lm(checkpoints=True), js.datasets.tiny_lm_sweep()
+    for frame in (shipped, everything, sweep):
+        assert tuple(frame.columns) == COLUMNS
+        assert not frame.isna().any().any()
+        assert set(frame.attrs) == {"source", "license", "citation", "units", "corpus"}
+        assert set(frame.attrs["units"]) <= set(COLUMNS)
+    assert shipped["run"].is_unique
+    assert not shipped["checkpoint"].any()
+    assert set(everything["run"]) == set(shipped["run"])
+    assert everything["checkpoint"].sum() == 3 * len(shipped)
 
 
 def test_shipped_runs_are_consistent():
-    frame = js.datasets.tiny_lm()
-    assert len(frame) >= 40
-    assert frame["run"].is_unique
-    np.testing.assert_array_equal(frame.flops, 6 * frame.params * frame.tokens)
-    np.testing.assert_array_equal(frame.tokens, frame.steps * frame.batch_tokens)
-    np.testing.assert_array_equal(frame.params - frame.params_nonembedding, 256 * frame.width)
+    for frame in (js.datasets.tiny_lm(checkpoints=True), js.datasets.tiny_lm_sweep()):
+        np.testing.assert_array_equal(frame.tokens, frame.steps * frame.batch)
+        for row in frame.itertuples():
+            shape = Shape(row.width, row.depth)
+            assert row.heads == shape.heads
+            assert row.params == shape.params
+            assert row.params - row.params_nonembedding == VOCAB * row.width
+            assert row.flop == shape.flop_per_token * row.tokens
+        assert (frame["loss"] < np.log(VOCAB)).all()
+        assert (frame["minutes"] > 0).all()
 
 
-def test_shipped_runs_identify_the_law(key):
-    runs = js.Runs.from_frame(js.datasets.tiny_lm(), N="params", D="tokens")
+def test_shipped_runs_are_a_design(shipped):
+    cells = shipped.groupby(CELL)["seed"].nunique()
+    assert len(cells) >= 60
+    assert (cells >= 3).sum() >= 12
+    per_budget = shipped.groupby("budget")["params"].nunique()
+    assert (per_budget >= 5).sum() >= 5
+    assert per_budget.index.max() / per_budget.index.min() >= 1e3
+    assert shipped["width"].nunique() >= 5
+    assert shipped["depth"].nunique() >= 3
+    np.testing.assert_allclose(6 * shipped.params * shipped.tokens, shipped.budget, rtol=0.01)
+    planned = [cell.run(0.0, seed).name for cell, seed in FULL.runs()]
+    assert set(shipped["run"]) <= set(planned)
+
+
+def test_the_learning_rate_of_each_shape_is_the_best_of_its_sweep(shipped):
+    sweep = js.datasets.tiny_lm_sweep()
+    best = sweep.loc[sweep.groupby(["width", "depth"])["loss"].idxmin()]
+    best = best.set_index(["width", "depth"])["lr"]
+    used = shipped.groupby(["width", "depth"])["lr"].unique()
+    assert set(used.index) <= set(best.index)
+    for shape, rates in used.items():
+        assert list(rates) == [best[shape]]
+        tried = sweep.set_index(["width", "depth"])["lr"][[shape]]
+        assert tried.min() < best[shape] < tried.max()
+
+
+def test_checkpoints_come_before_the_end(shipped):
+    rows = js.datasets.tiny_lm(checkpoints=True)
+    for _, run in rows.groupby("run"):
+        assert run["steps"].is_monotonic_increasing
+        assert list(run["checkpoint"]) == [True, True, True, False]
+        np.testing.assert_allclose(
+            run["steps"] / run["steps"].max(), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.01
+        )
+
+
+def test_the_corpus_is_recorded(shipped):
+    corpus = shipped.attrs["corpus"]
+    for name in ("corpus_sha256", "split_sha256"):
+        assert len(bytes.fromhex(corpus[name])) == 32
+    # No run saw a byte twice.
+    assert shipped["tokens"].max() < corpus["train_bytes"]
+    assert 0.02 < corpus["held_out_files"] / corpus["train_files"] < 0.06
+
+
+def test_the_recorded_corpus_is_the_installed_one(shipped):
+    record = dict(shipped.attrs["corpus"])
+    versions = dict(record["versions"])
+    here = {"python": platform.python_version()}
+    for name in versions.keys() - {"python"}:
+        here[name] = importlib.metadata.version(name)
+    if here != versions:
+        other = sorted(name for name in versions if versions[name] != here[name])
+        pytest.skip(f"other versions than the corpus was read from: {', '.join(other)}")
+    del record["machine"]
+    assert load_corpus().record == record
+
+
+def test_shipped_runs_identify_the_law(shipped, key):
+    runs = js.Runs.from_frame(shipped, N="params", D="tokens")
     fit = js.fit(js.laws.chinchilla, runs, restarts=256, key=key)
     assert fit.verdict.ok
     assert fit.restarts.hit_share > 0.99

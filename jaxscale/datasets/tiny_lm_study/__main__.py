@@ -28,15 +28,14 @@ from jaxscale.datasets.tiny_lm_study.train import Run, measure
 
 def cpu_model() -> str:
     """The processor's name as Linux tells it, else what Python knows."""
+    fields: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     if info.exists():
-        fields = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in info.read_text().splitlines()
-            if ":" in line
-        )
-        if {"model name", "cpu family", "model"} <= fields.keys():
-            return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
+        for line in info.read_text().splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    if {"model name", "cpu family", "model"} <= fields.keys():
+        return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
     return platform.processor() or platform.machine()
 
 

@@ -89,7 +89,7 @@ def start(run: Run) -> State:
     return State(model, optimizer_of(jnp.float32(0), jnp.float32(0)).init(model))
 
 
-@eqx.filter_jit
+@jax.jit
 def advance(
     state: State, chunk: jax.Array, count: jax.Array, peak: jax.Array, steps: jax.Array
 ) -> State:
@@ -104,7 +104,7 @@ def advance(
     return jax.lax.fori_loop(0, count, step, state)
 
 
-@eqx.filter_jit
+@jax.jit
 def evaluate(model: Transformer, windows: jax.Array) -> jax.Array:
     batches = windows.reshape(-1, EVAL_BATCH, CONTEXT + 1)
     return jax.lax.map(functools.partial(loss_of, model), batches).mean()
