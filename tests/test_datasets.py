@@ -12,7 +12,7 @@ import jaxscale as js
 from jaxscale.datasets._load import tidy_chinchilla
 from jaxscale.datasets.tiny_lm_study.corpus import load_corpus
 from jaxscale.datasets.tiny_lm_study.model import VOCAB, Shape
-from jaxscale.datasets.tiny_lm_study.plan import FULL
+from jaxscale.datasets.tiny_lm_study.plan import FULL, choose_rate
 from jaxscale.datasets.tiny_lm_study.table import COLUMNS
 
 CELL = ["budget", "width", "depth"]
@@ -60,19 +60,28 @@ def test_shipped_runs_are_a_design(shipped):
     assert shipped["depth"].nunique() >= 3
     np.testing.assert_allclose(6 * shipped.params * shipped.tokens, shipped.budget, rtol=0.01)
     planned = [cell.run(0.0, seed).name for cell, seed in FULL.runs()]
-    assert set(shipped["run"]) <= set(planned)
+    assert list(shipped["run"]) == planned
 
 
 def test_the_learning_rate_of_each_shape_is_the_best_of_its_sweep(shipped):
-    sweep = js.datasets.tiny_lm_sweep()
-    best = sweep.loc[sweep.groupby(["width", "depth"])["loss"].idxmin()]
-    best = best.set_index(["width", "depth"])["lr"]
-    used = shipped.groupby(["width", "depth"])["lr"].unique()
-    assert set(used.index) <= set(best.index)
-    for shape, rates in used.items():
-        assert list(rates) == [best[shape]]
-        tried = sweep.set_index(["width", "depth"])["lr"][[shape]]
-        assert tried.min() < best[shape] < tried.max()
+    sweep = js.datasets.tiny_lm_sweep().set_index("run")
+    looked_up = []
+
+    def look_up(run):
+        row = sweep.loc[run.name]
+        assert (row.width, row.depth, row.seed) == (run.shape.width, run.shape.depth, run.seed)
+        assert row.lr == pytest.approx(run.lr, rel=1e-5)
+        assert 6 * row.params * row.tokens == pytest.approx(run.budget, rel=0.01)
+        looked_up.append(run.name)
+        return row.loss
+
+    for (width, depth), rates in shipped.groupby(["width", "depth"])["lr"]:
+        shape = Shape(width, depth)
+        best = choose_rate(shape, FULL.sweep_budget(shape), look_up)
+        np.testing.assert_allclose(rates, best, rtol=1e-5)
+        tried = sweep[(sweep["width"] == width) & (sweep["depth"] == depth)]
+        assert tried["lr"].min() < rates.iloc[0] < tried["lr"].max()
+    assert sorted(looked_up) == sorted(sweep.index)
 
 
 def test_checkpoints_come_before_the_end(shipped):

@@ -48,87 +48,61 @@ class Plan:
                 yield from ((cell, seed) for cell in cells)
 
 
-def _cells(budget: float, *shapes: tuple[int, int]) -> tuple[Cell, ...]:
-    return tuple(Cell(budget, Shape(*shape)) for shape in shapes)
+def _cells(shapes: dict[float, str]) -> dict[float, tuple[Cell, ...]]:
+    """Cells by budget; a shape is written as width x depth."""
+    return {
+        budget: tuple(Cell(budget, Shape(*map(int, word.split("x")))) for word in words.split())
+        for budget, words in shapes.items()
+    }
 
 
-# Width and depth of the models on each isoFLOP curve, so that its valley lies inside. Each curve
-# but the first and the last has pairs of a wide and a deep model of about the same size.
-GRID = {
-    budget: _cells(budget, *shapes)
-    for budget, shapes in {
-        1e10: [(8, 1), (8, 2), (12, 1), (12, 2), (16, 1), (16, 2), (24, 1), (24, 2), (32, 2)],
-        3e10: [(8, 1), (8, 2), (12, 1), (12, 2), (16, 2), (24, 1), (24, 2), (32, 2), (48, 2)],
-        1e11: [
-            (8, 2),
-            (12, 2),
-            (16, 2),
-            (16, 4),
-            (24, 2),
-            (24, 4),
-            (32, 2),
-            (32, 4),
-            (48, 2),
-            (64, 2),
-        ],
-        3e11: [
-            (12, 2),
-            (16, 2),
-            (24, 2),
-            (24, 4),
-            (32, 2),
-            (32, 4),
-            (48, 2),
-            (48, 4),
-            (64, 2),
-            (96, 2),
-        ],
-        1e12: [
-            (16, 2),
-            (24, 2),
-            (32, 2),
-            (32, 4),
-            (48, 2),
-            (48, 4),
-            (64, 2),
-            (64, 4),
-            (96, 2),
-            (128, 2),
-        ],
-        3e12: [(32, 2), (32, 4), (48, 2), (48, 4), (64, 2), (64, 4), (96, 2), (96, 4), (128, 2)],
-        1e13: [(48, 4), (64, 2), (64, 4), (96, 2), (96, 4), (128, 2), (128, 4), (192, 2)],
-        3e13: [(96, 4), (128, 4), (96, 2), (192, 2), (192, 4)],
-    }.items()
-}
-_REPEATED = tuple(
-    Cell(budget, Shape(*shape))
-    for budget, shapes in {
-        1e10: [(8, 1), (12, 1), (16, 2), (32, 2)],
-        3e10: [(8, 2), (16, 2), (24, 2), (48, 2)],
-        1e11: [(12, 2), (24, 2), (32, 2), (64, 2)],
-        3e11: [(16, 2), (32, 2), (48, 2), (96, 2)],
-        1e12: [(24, 2), (48, 2), (96, 2)],
-    }.items()
-    for shape in shapes
+# The models on each isoFLOP curve, on both sides of its valley. From 1e11 on there are wide and
+# deep models of about the same size.
+_GRID = _cells(
+    {
+        1e10: "8x1 8x2 12x1 12x2 16x1 16x2 24x1 24x2 32x2",
+        3e10: "8x1 8x2 12x1 12x2 16x2 24x1 24x2 32x2 48x2",
+        1e11: "8x2 12x2 16x2 16x4 24x2 24x4 32x2 32x4 48x2 64x2",
+        3e11: "12x2 16x2 24x2 24x4 32x2 32x4 48x2 48x4 64x2 96x2",
+        1e12: "16x2 24x2 32x2 32x4 48x2 48x4 64x2 64x4 96x2 128x2",
+        3e12: "32x2 32x4 48x2 48x4 64x2 64x4 96x2 96x4 128x2",
+        1e13: "48x4 64x2 64x4 96x2 96x4 128x2 128x4 192x2",
+    }
 )
-_REPEATED_LARGE = (*_cells(3e12, (48, 2), (96, 2)), *_cells(1e13, (96, 2)))
+# Measured again with other seeds.
+_REPEATED = _cells(
+    {
+        1e10: "8x1 12x1 16x2 32x2",
+        3e10: "8x2 16x2 24x2 48x2",
+        1e11: "12x2 24x2 32x2 64x2",
+        3e11: "16x2 32x2 48x2 96x2",
+        1e12: "24x2 48x2 96x2",
+        3e12: "48x2 96x2",
+        1e13: "96x2",
+    }
+)
+_QUICK = _cells({2e8: "8x1", 4e8: "8x1"})
+
+
+def _up_to(limit: float, cells: dict[float, tuple[Cell, ...]]) -> tuple[Cell, ...]:
+    return tuple(cell for budget in cells if budget <= limit for cell in cells[budget])
+
+
+def _above(limit: float, cells: dict[float, tuple[Cell, ...]]) -> tuple[Cell, ...]:
+    return tuple(cell for budget in cells if budget > limit for cell in cells[budget])
+
 
 # Small budgets first, then seeds, then large budgets: a study cut short is still balanced.
 FULL = Plan(
     stages=(
-        (tuple(cell for budget in (1e10, 3e10, 1e11, 3e11, 1e12) for cell in GRID[budget]), (0,)),
-        (_REPEATED, (1, 2)),
-        (GRID[3e12], (0,)),
-        (GRID[1e13], (0,)),
-        (_REPEATED_LARGE, (1, 2)),
-        (GRID[3e13], (0,)),
+        (_up_to(1e12, _GRID), (0,)),
+        (_up_to(1e12, _REPEATED), (1, 2)),
+        (_above(1e12, _GRID), (0,)),
+        (_above(1e12, _REPEATED), (1, 2)),
     ),
     sweep_limit=1e12,
 )
-QUICK = Plan(
-    stages=((_cells(2e8, (8, 1)), (0, 1)), (_cells(4e8, (8, 1)), (0,))),
-    sweep_limit=1e12,
-)
+QUICK = Plan(stages=((_QUICK[2e8], (0, 1)), (_QUICK[4e8], (0,))), sweep_limit=1e12)
 
 
 def choose_rate(shape: Shape, budget: float, measure: Callable[[Run], float]) -> float:
