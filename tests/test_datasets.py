@@ -1,6 +1,7 @@
 """The shipped table is what it says; loaders tidy the original files."""
 
 import importlib.metadata
+import importlib.resources
 import platform
 
 import cases
@@ -116,12 +117,74 @@ def test_the_recorded_corpus_is_the_installed_one(shipped):
     assert load_corpus().record == record
 
 
-def test_shipped_runs_identify_the_law(shipped, key):
+@pytest.fixture(scope="module")
+def fits(shipped, key):
+    """Laws fitted to the shipped runs."""
     runs = js.Runs.from_frame(shipped, N="params", D="tokens")
-    fit = js.fit(js.laws.chinchilla, runs, restarts=256, key=key)
+    laws = [js.laws.chinchilla, js.laws.coupled_power]
+    return {law.name: js.fit(law, runs, restarts=256, key=key) for law in laws}
+
+
+def residuals(fit, frame):
+    predicted = fit.law(N=frame["params"].to_numpy(), D=frame["tokens"].to_numpy(), **fit.params)
+    return np.log(frame["loss"].to_numpy()) - np.log(np.asarray(predicted))
+
+
+def test_shipped_runs_identify_the_law(shipped, fits):
+    fit = fits["chinchilla"]
     assert fit.verdict.ok
     assert fit.restarts.hit_share > 0.99
-    assert 0 < float(fit.params["E"]) < runs.loss.min()
+    assert 0 < float(fit.params["E"]) < shipped["loss"].min()
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The page of the table, its lines joined."""
+    folder = importlib.resources.files("jaxscale.datasets")
+    return " ".join((folder / "tiny_lm.md").read_text(encoding="utf-8").split())
+
+
+def test_the_page_says_how_the_table_was_measured(shipped, page):
+    corpus, cells = shipped.attrs["corpus"], shipped.groupby(CELL)["seed"].nunique()
+    sweep = js.datasets.tiny_lm_sweep()
+    quoted = [
+        f"{len(shipped)} runs in {len(cells)} cells",
+        f"{(cells >= 3).sum()} cells were measured with three seeds",
+        f"{corpus['train_files']:,} files with {corpus['train_bytes'] / 1e6:.1f} MB for training",
+        f"{corpus['held_out_files']} files with {corpus['held_out_bytes'] / 1e6:.1f} MB held out",
+        f"({corpus['held_out_bytes_scored']:,} bytes)",
+        f"runs take {shipped['steps'].min()} to {shipped['steps'].max():,} steps",
+        f"Its {len(sweep)} runs are `tiny_lm_sweep.csv`",
+        f"{shipped['minutes'].sum() + sweep['minutes'].sum():.0f} CPU minutes of training",
+        f"{sweep['minutes'].sum():.0f} of them for the sweep",
+        f"JAX {corpus['machine']['jax']}",
+        corpus["corpus_sha256"],
+        corpus["split_sha256"],
+        *(f"{name} {version}" for name, version in corpus["versions"].items() if name != "python"),
+        *(f"`{column}`" for column in COLUMNS),
+    ]
+    assert [text for text in quoted if text not in page] == []
+    ratio = shipped["flop"] / (6 * shipped["params"] * shipped["tokens"])
+    assert f"factor of {ratio.min():.2f} (width 192) to {ratio.max():.2f} (width 16" in page
+
+
+def test_the_page_says_what_a_fit_finds(shipped, fits, page):
+    """Seed noise and residuals as printed; the noise is far below what the law leaves."""
+    log_loss = np.log(shipped["loss"])
+    cell = [shipped[name] for name in CELL]
+    deviations = log_loss - log_loss.groupby(cell).transform("mean")
+    freedom = len(shipped) - shipped.groupby(CELL).ngroups
+    noise = 100 * np.sqrt((deviations**2).sum() / freedom)
+    assert f"seeds of a cell | {noise:.2f}% |" in page
+    for name, fit in fits.items():
+        rms = 100 * np.sqrt(np.mean(residuals(fit, shipped) ** 2))
+        assert f"| `{name}` | {len(fit.params)} | {rms:.2f}% |" in page
+        assert rms > noise
+    fit = fits["chinchilla"]
+    printed = {"E": "0.709", "A": "20.1", "B": "16.4", "alpha": "0.359", "beta": "0.234"}
+    for name, text in printed.items():
+        assert cases.agrees(fit.params[name], text)
+    assert ", ".join(f"{name} {text}" for name, text in printed.items()) in page
 
 
 def test_chinchilla_loader_tidies_the_original():
