@@ -1,4 +1,4 @@
-"""Tables of runs: what ships is what it says, and nothing that is fetched goes unchecked.
+"""Tables of runs that are fetched: nothing goes unchecked.
 
 The originals are served by a small server of this machine. No test reaches another.
 """
@@ -31,23 +31,6 @@ TWINS = {
     "openclip": ("openclip_zeroshot.csv", {}),
     "misfitting": ("misfitting_final.csv", {"loss_nats": "loss", "flops_6nd": "flops"}),
 }  # fmt: skip
-
-
-def test_shipped_runs_are_consistent():
-    frame = js.datasets.tiny_lm()
-    assert len(frame) >= 40
-    assert frame["run"].is_unique
-    np.testing.assert_array_equal(frame.flops, 6 * frame.params * frame.tokens)
-    np.testing.assert_array_equal(frame.tokens, frame.steps * frame.batch_tokens)
-    np.testing.assert_array_equal(frame.params - frame.params_nonembedding, 256 * frame.width)
-
-
-def test_shipped_runs_identify_the_law(key):
-    runs = js.Runs.from_frame(js.datasets.tiny_lm(), N="params", D="tokens")
-    fit = js.fit(js.laws.chinchilla, runs, restarts=256, key=key)
-    assert fit.verdict.ok
-    assert fit.restarts.hit_share > 0.99
-    assert 0 < float(fit.params["E"]) < runs.loss.min()
 
 
 # Fetched tables, from a local mirror of the originals.
@@ -356,7 +339,7 @@ def test_the_command_lists_and_describes(run, cache, monkeypatch):
         (["chinchilla", "--option", "drop_top=five", "--out", "x.csv"], "not a whole number"),
         (["chinchilla", "--option", "drop_top=999", "--out", "x.csv"], "0 to 244"),
         (["openclip", "--option", "downstream=cats", "--out", "x.csv"], "'cats'"),
-        (["tiny_lm", "--option", "seed=1"], "no options"),
+        (["tiny_lm", "--option", "seed=1"], "takes checkpoints"),
         (["tiny_lm", "--out", "."], "is a folder"),
     ],
 )

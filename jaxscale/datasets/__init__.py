@@ -13,5 +13,5 @@ from jaxscale.datasets._fetch import (
     fetch_step_law_dense as fetch_step_law_dense,
     fetch_step_law_moe as fetch_step_law_moe,
 )
-from jaxscale.datasets._load import tiny_lm as tiny_lm
 from jaxscale.datasets._table import get as get, names as names, table as table
+from jaxscale.datasets._tiny_lm import tiny_lm as tiny_lm, tiny_lm_sweep as tiny_lm_sweep

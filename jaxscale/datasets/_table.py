@@ -7,9 +7,9 @@ import pandas as pd
 
 from jaxscale._errors import DataError
 from jaxscale.datasets import _fetch
-from jaxscale.datasets._load import tiny_lm
 from jaxscale.datasets._public import PUBLIC
 from jaxscale.datasets._source import Source
+from jaxscale.datasets._tiny_lm import tiny_lm
 
 _LOADERS: dict[str, Callable[..., pd.DataFrame]] = {
     "tiny_lm": tiny_lm,
@@ -49,9 +49,9 @@ def _shipped() -> dict[str, object]:
         "name": "tiny_lm",
         "rows": len(frame),
         "columns": ", ".join(frame.columns),
-        "source": frame.attrs.get("source", "measured by this project"),
-        "citation": frame.attrs.get("citation", "jaxscale, CITATION.cff"),
-        "license": frame.attrs.get("license", "Apache-2.0"),
+        "source": frame.attrs["source"],
+        "citation": frame.attrs["citation"],
+        "license": frame.attrs["license"],
         "where": "shipped",
     }
 
