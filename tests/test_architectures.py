@@ -146,7 +146,7 @@ def test_price_by_hand():
     assert "money" not in free.frame()
     assert "Price" in free._repr_html_()
     for bad in ({"utilization": 1.5}, {"utilization": 0.0}, {"device_flops": -1.0}):
-        with pytest.raises(js.DataError, match="utilization|device_flops"):
+        with pytest.raises(js.DataError, match=r"(utilization|device_flops) (is|must)"):
             js.price(1e24, **{"device_flops": 1e15, "utilization": 0.5, **bad})
 
 
@@ -182,7 +182,7 @@ def test_kaplan_says_where_the_critical_batch_is():
     assert cases.agrees(found.critical_batch[0, 0], "1122569.711")
     with pytest.raises(js.DataError, match="give loss="):
         js.time_compute_pareto(1e9, 1e11, critical_batch=entry)
-    with pytest.raises(js.LawError, match="is in N"):
+    with pytest.raises(js.LawError, match="depends on N, D or L; .parscale. is in P"):
         js.time_compute_pareto(1e9, 1e11, critical_batch=published.get("chen_2025_parscale_pile"))
 
 
@@ -221,7 +221,7 @@ def test_bands_from_draws_of_the_critical_batch(key):
         restarts=32,
         key=key,
     )
-    draws = js.laplace(fit, n=2000, key=key)
+    draws = js.laplace(fit, draws=2000).draws
     found = js.time_compute_pareto(1e9, 1e11, critical_batch=draws, batch=[1e6, 1e7], level=0.8)
     critical = np.asarray(draws.params["B_crit"])
     for i, batch in enumerate((1e6, 1e7)):
@@ -252,8 +252,8 @@ def test_the_band_of_steps_holds_as_often_as_it_says(key):
         key=key,
     )  # fmt: skip
     held = 0
-    for fit, draw_key in zip(fits, jax.random.split(key, 60), strict=True):
-        draws = js.laplace(fit, n=500, key=draw_key)
+    for fit in fits:
+        draws = js.laplace(fit, draws=500)
         found = js.time_compute_pareto(1e9, 1e11, critical_batch=draws, batch=2e6, level=0.8)
         low, high = found.bands["steps"]
         held += bool(low[0, 0] < 1e11 * 2 / 2e6 < high[0, 0])
