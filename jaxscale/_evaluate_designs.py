@@ -184,8 +184,8 @@ def _read(law: Any, design: Any) -> _Design:
 class _Truth:
     """What is simulated: the law and its noise, and the runs so far.
 
-    `run`, `cell` are variances as least squares would see them; `pool` are residuals to draw from,
-    or None for normal noise of standard deviations `scales`.
+    `run`, `cell` are variances as least squares would see them. The noise of a run and of a cell is
+    drawn from the residuals `pool`, or from the normal distribution, times `scales`.
     """
 
     belief: Belief
@@ -215,7 +215,7 @@ def _truth(source: Any, inputs: dict[str, np.ndarray], noise: Any) -> _Truth:
         assert isinstance(source, Fit)
         pool = residual_pool(source)
         share = shared_in_cells(source)[0]
-        scales = (float(np.sqrt(1 - share)), float(np.sqrt(share) * pool.std()))
+        scales = (float(np.sqrt(1 - share)), float(np.sqrt(share)))
         known = measured_noise(source, "HC1")  # whatever the residuals are
     else:
         given = noise if isinstance(noise, DesignNoise) else DesignNoise(noise)
@@ -280,10 +280,13 @@ class _Study:
         rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), "uint32")))
         codes, shape = cell_codes(self.inputs), (tables, self.count)
         run, cell = self.truth.scales
-        own = rng.normal(size=shape) if self.truth.pool is None else rng.choice(
-            self.truth.pool, shape
-        )  # fmt: skip
-        shared = rng.normal(size=(tables, int(codes.max()) + 1))[:, codes]
+        cells = (tables, int(codes.max()) + 1)
+        pool = self.truth.pool
+        own, shared = (
+            rng.normal(size=size) if pool is None else rng.choice(pool, size)
+            for size in (shape, cells)
+        )
+        shared = shared[:, codes]
         r = np.pad(run * own + cell * shared, ((0, 0), (0, self.longest - self.count)))
         loss = np.asarray(self.runs.loss)
         return np.asarray(loss * np.exp(-r) if self.truth.belief.objective.log else loss - r)

@@ -32,6 +32,7 @@ Method = Literal["greedy", "exchange", "exact"]
 _SAME_CELL = 0.01
 _BLOCK = 1024
 _SHOWN = 20
+_VACUOUS = 0.05  # a bound as low as that says nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +94,16 @@ class Plan:
         first = self.uncertainty.iloc[0]
         settings, n = len(self.runs), len(self)
         seeds = "" if n == settings else f" at {settings} settings"
-        return (
+        done = (
             f"{n} runs{seeds} for {self.cost:.4g} of {self.budget:.4g} FLOPs bring the standard "
-            f"error of {first.target} from {first.se_before:.3g} to {first.se_after:.3g}.",
-            f"No plan within the budget and limits can bring it below {self.efficiency:.0%} of "
-            "that." if len(self.uncertainty) == 1 else
-            f"No plan within the budget and limits can do better than {self.efficiency:.0%} of "
-            "these standard errors, all in all.",
-        )  # fmt: skip
+            f"error of {first.target} from {first.se_before:.3g} to {first.se_after:.3g}."
+        )
+        if self.efficiency < _VACUOUS:
+            return done, "How much better another plan could be is not known."
+        of = "that" if len(self.uncertainty) == 1 else "these standard errors, all in all"
+        return done, (
+            f"No plan within the budget and limits can be below {self.efficiency:.0%} of {of}."
+        )
 
     def __repr__(self) -> str:
         number, more = "{:.4g}".format, len(self.runs) - _SHOWN
