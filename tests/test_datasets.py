@@ -340,6 +340,7 @@ def test_the_command_lists_and_describes(run, cache, monkeypatch):
         (["chinchilla", "--option", "drop_top=999", "--out", "x.csv"], "0 to 244"),
         (["openclip", "--option", "downstream=cats", "--out", "x.csv"], "'cats'"),
         (["tiny_lm", "--option", "seed=1"], "takes checkpoints"),
+        (["tiny_lm", "--option", "checkpoints=1", "--out", "x.csv"], "checkpoints=true"),
         (["tiny_lm", "--out", "."], "is a folder"),
     ],
 )

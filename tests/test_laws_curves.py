@@ -158,8 +158,8 @@ def curves():
     return parts
 
 
-def extrapolation(law, restarts):
-    """Root mean square log error on the held-out part of every curve, by domain."""
+def benchmark(law, restarts):
+    """Fits of all curves, and the root mean square log error on the held-out part of each."""
     train, test = curves()
     fit = js.fit(law, js.Runs.stack(train), objective=js.LogGaussian(), restarts=restarts, key=KEY)
     error = {}
@@ -167,8 +167,13 @@ def extrapolation(law, restarts):
         params = {k: float(v[i]) for k, v in fit.params.items()}
         gap = np.log(law(test[name].inputs["x"], **params)) - np.log(test[name].loss)
         error[name] = float(np.sqrt(np.mean(gap**2)))
-    domain = [name.split("|")[0] for name in error]
-    return pd.Series(error).groupby(domain)
+    return fit, pd.Series(error)
+
+
+def extrapolation(law, restarts):
+    """Errors of `benchmark` by domain."""
+    _, error = benchmark(law, restarts)
+    return error.groupby([name.split("|")[0] for name in error.index])
 
 
 def test_all_92_curves_are_there():
@@ -194,6 +199,19 @@ def test_benchmark_baselines(name, mean, median):
     missed = {k: (ours[k], v) for k, v in mean.items() if not cases.agrees(ours[k], v)}
     assert not missed
     assert cases.agrees(error.median()["IC"], median)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "restarts", "IC"),
+    [("shifted_power_law", 32, "0.059"), ("saturating_power_law", 12, "0.042")],
+)
+def test_saturating_curves_extrapolate_better_than_power_laws(name, restarts, IC):
+    """What the authors claim of M4, and what M3 is worth; no table of theirs is at hand."""
+    error = extrapolation(laws.get(name), restarts).mean()
+    assert cases.agrees(error["IC"], IC)
+    floor = {"IC": 0.0725, "NMT": 0.0482}  # of power_law_offset, see above
+    assert all(error[domain] < printed for domain, printed in floor.items())
 
 
 # Schedules.

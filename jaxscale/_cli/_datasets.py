@@ -82,6 +82,10 @@ def _options(load: Callable[..., Any], given: dict[str, str]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise DataError(f"--option {name}={text}: write {name}=true or {name}=false")
+        return text == "true"
     if isinstance(default, int):
         if not text.isdecimal():
             raise DataError(f"--option {name}={text}: {text!r} is not a whole number")

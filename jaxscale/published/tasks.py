@@ -59,7 +59,7 @@ def _porian() -> Iterator[Published]:
             evidence=READ,
             note="Predicts learning rates two to three times off those of DeepSeek's rule.",
         )
-    for name, floor in (
+    for name, saturating in (
         ("few", (2.01, 128.93, 0.106)),
         ("more", (1.78, 97.27, 0.096)),
         ("most", (1.68, 87.16, 0.092)),
@@ -67,7 +67,7 @@ def _porian() -> Iterator[Published]:
         yield entry(
             f"porian_2024_loss_{name}_budgets",
             laws.power_law_offset,
-            floor,
+            saturating,
             source="Porian et al. 2024, arXiv 2406.19146",
             table="saturating fits of the optimal loss",
             units="x = C in FLOPs with the output head, loss in nats per token",
