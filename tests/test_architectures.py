@@ -3,7 +3,6 @@
 import dataclasses
 
 import cases
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,7 +181,7 @@ def test_kaplan_says_where_the_critical_batch_is():
     assert cases.agrees(found.critical_batch[0, 0], "1122569.711")
     with pytest.raises(js.DataError, match="give loss="):
         js.time_compute_pareto(1e9, 1e11, critical_batch=entry)
-    with pytest.raises(js.LawError, match="depends on N, D or L; .parscale. is in P"):
+    with pytest.raises(js.LawError, match=r"depends on N, D or L; .parscale. is in P"):
         js.time_compute_pareto(1e9, 1e11, critical_batch=published.get("chen_2025_parscale_pile"))
 
 
