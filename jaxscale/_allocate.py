@@ -96,7 +96,7 @@ def allocate(
                 f"a {type(source).__name__} has a frontier of its own; cost, fixed, choose and "
                 "limits need a fit or draws"
             )
-        return source.frontier(budget, level, force=force)  # type: ignore[no-any-return]
+        return source.frontier(budget, level, force=force)
     given = source_of(source, force)
     asked = choices(given.law, cost=cost, fixed=fixed, choose=choose, limits=limits)
     search = Search(asked.setting)

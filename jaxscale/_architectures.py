@@ -97,7 +97,13 @@ def architectures(
     Example:
         >>> architectures(7e9, vocab=32_000, gated=True, d_ff=8 / 3, source=fit, flop=1e22)
     """
-    numbers = {"N": N, "vocab": vocab, "n_ctx": n_ctx, "multiple_of": multiple_of, "d_ff": d_ff}
+    numbers: dict[str, Any] = {
+        "N": N,
+        "vocab": vocab,
+        "n_ctx": n_ctx,
+        "multiple_of": multiple_of,
+        "d_ff": d_ff,
+    }
     numbers |= {"tolerance": tolerance, "D": D, "flop": flop, "most": most}
     numbers |= {"aspect": min(aspect), "head_sizes": min(head_sizes, default=0)}
     for name, value in numbers.items():
@@ -110,7 +116,7 @@ def architectures(
     tables = {"all": vocab, "nonembedding": 0, "head": vocab}
     if count not in tables:
         raise DataError(f"count must be one of {', '.join(tables)}, not {count!r}")
-    how = {"vocab": tables[count], "tied": tied or count == "head", "gated": gated}
+    how: dict[str, Any] = {"vocab": tables[count], "tied": tied or count == "head", "gated": gated}
     table = pd.DataFrame(_shapes(N, aspect, head_sizes, multiple_of, d_ff, tolerance, how))
     if not len(table):
         raise DataError(
@@ -142,7 +148,7 @@ def _shapes(
         d_model += multiple_of
         shallow = max(1, int(np.ceil(d_model / max(aspect))))
         sizes = [size for size in head_sizes if d_model % size == 0]
-        shape = {
+        shape: dict[str, Any] = {
             "d_model": d_model,
             "n_head": d_model // max(sizes, default=d_model),
             "d_key": max(sizes, default=d_model),

@@ -116,8 +116,8 @@ def at_center(
         for one in asked.options
     ]
     D = jnp.exp(pick(jnp.stack(each), option))
-    rest = (pick(jnp.asarray(x), option) for x in (values, holds.astype(int)))
-    return Point(N, D, *rest, option), (sizes, data, values)
+    value, held = (pick(jnp.asarray(x), option) for x in (values, holds.astype(int)))
+    return Point(N, D, value, held, option), (sizes, data, values)
 
 
 def seen(source: Source, inputs: dict[str, Any]) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def quantiles(values: Any, ends: tuple[float, float]) -> tuple[np.ndarray, np.nd
     Where numbers may be infinite, nothing is interpolated, and the band is the wider one.
     """
     array = np.asarray(values, float)
-    rule = np.nanquantile if np.isnan(array).any() else np.quantile  # the first is slow
+    rule: Any = np.nanquantile if np.isnan(array).any() else np.quantile  # the first is slow
     how = ("lower", "higher") if np.isinf(array).any() else ("linear", "linear")
     low, high = (rule(array, end, axis=0, method=m) for end, m in zip(ends, how, strict=True))
     return low, high

@@ -243,7 +243,11 @@ def _where(spent: Callable[[float], float], flop: float) -> float:
 
 def _with_tokens(runs: list[tuple[float, float]], cost: FlopFunction) -> pd.DataFrame:
     sizes, flop = (np.asarray(x, float) for x in zip(*runs, strict=True))
-    tokens = [_where(lambda D, N=N: float(cost(N, D)), c) for N, c in zip(sizes, flop, strict=True)]
+
+    def tokens_of(size: float, spent: float) -> float:
+        return _where(lambda tokens: float(cost(size, tokens)), spent)
+
+    tokens = [tokens_of(*run) for run in zip(sizes, flop, strict=True)]
     if not np.isfinite(tokens).all():
         raise LawError("no number of tokens costs what a run of the design may; change its span")
     return pd.DataFrame({"N": sizes, "D": tokens, "flop": flop})

@@ -173,8 +173,11 @@ def _along(search: Search, middle: Any, numbers: Numbers, grid: Any) -> Optimum:
     n, d, inside, holds = _narrowed(search, n, d, frozen)
     n, d = _polished(search, n, d, holds, numbers)
     value = search.value(n, d, numbers)
-    found = jnp.exp(n), jnp.exp(d), jnp.exp(value) if search.reach else value
-    return Optimum(*(jnp.where(inside, x, jnp.nan) for x in found), holds)
+    N, D, value = (
+        jnp.where(inside, x, jnp.nan)
+        for x in (jnp.exp(n), jnp.exp(d), jnp.exp(value) if search.reach else value)
+    )
+    return Optimum(N, D, value, holds)
 
 
 # The lowest point along the curve.
@@ -193,7 +196,8 @@ def _center(search: Search, middle: Any, numbers: Numbers) -> Any:
     if search.reach:
         return middle[0]
     # Between the sizes seen and those that the budget would buy at the ratio seen.
-    there = search.log_flop(*middle, numbers, jnp.log(numbers.goal))
+    size, tokens = middle
+    there = search.log_flop(size, tokens, numbers, jnp.log(numbers.goal))
     return middle[0] - 0.5 * jnp.where(jnp.isfinite(there), there, 0.0)
 
 
@@ -301,7 +305,8 @@ def _narrowed(search: Search, n: Any, d: Any, numbers: Numbers) -> tuple[Any, An
         high = jax.tree.map(lambda x, old: jnp.where(left, old, x), new, high)
         return (low, high), jnp.where(left, -1, 1), count + 1
 
-    (low, high), *_ = jax.lax.while_loop(unfinished, step, (ends, 0, 0))
+    found: Any = jax.lax.while_loop(unfinished, step, (ends, 0, 0))
+    low, high = found[0]
     # Where the curve of the goal ends, there is no minimum, only an end.
     sound = [end.allowed | (end.decides > 0) for end in (low, high)]
     inside = between & (low.allowed | high.allowed) & sound[0] & sound[1]

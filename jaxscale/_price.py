@@ -79,8 +79,9 @@ def price(
     speed = arrays["device_flops"] * arrays["utilization"]
     hours = arrays["flop"] / (speed * 3600)
     money = hours * arrays["price_per_hour"] if price_per_hour is not None else None
-    wide = np.broadcast_arrays(arrays["flop"], hours, hours / (24 * arrays["devices"]))
-    return Price(*wide, money)
+    days = hours / (24 * arrays["devices"])
+    wide_flop, wide_hours, wide_days = np.broadcast_arrays(arrays["flop"], hours, days)
+    return Price(wide_flop, wide_hours, wide_days, money)
 
 
 def _positive(name: str, value: Any) -> np.ndarray:

@@ -82,17 +82,18 @@ def _at_median(
     votes = [(np.asarray(over.option) == i).sum(axis=0) for i in range(len(asked.options))]
     option = np.stack(votes).argmax(axis=0)
     far = (np.where(np.isfinite(x), x, np.inf) for x in map(np.asarray, over.each[:3]))
-    each = tuple(np.median(x, axis=1) for x in far)
-    N = _picked(each[0], option)
+    sizes, data, flop = (np.median(x, axis=1) for x in far)
+    picked = _picked(sizes, option)
     needed = [
-        np.asarray(_needed(search, np.log(N), params, wants, asked.numbers(one), asked.bounds))
+        np.asarray(_needed(search, np.log(picked), params, wants, asked.numbers(one), asked.bounds))
         for one in asked.options
     ]
     log_d = np.stack([np.median(np.where(np.isfinite(x), x, np.inf), axis=0) for x in needed])
     holds = np.median(np.asarray(over.each.holds), axis=1).astype(int)
-    N, D, chosen = map(jnp.asarray, (N, np.exp(_picked(log_d, option)), option))
-    flop = asked.setting.cost(inputs_at(asked, N, D, chosen))
-    return Point(N, D, flop, jnp.asarray(_picked(holds, option)), chosen), each
+    N, D, chosen = map(jnp.asarray, (picked, np.exp(_picked(log_d, option)), option))
+    spent = asked.setting.cost(inputs_at(asked, N, D, chosen))
+    point = Point(N, D, spent, jnp.asarray(_picked(holds, option)), chosen)
+    return point, (sizes, data, flop)
 
 
 def _needed(

@@ -148,7 +148,7 @@ def choices(
                 "and neither the cost nor a limit takes it"
             )
     for name, values in {**{k: (v,) for k, v in held.items()}, **choose}.items():
-        _refuse_outside(law, name, values)
+        _refuse_outside(law, name, tuple(values))
     options = tuple(
         dict(zip(choose, values, strict=True)) for values in itertools.product(*choose.values())
     )

@@ -188,7 +188,11 @@ def _cost(name: str) -> Callable[..., Any]:
     from jaxscale import flops
     from jaxscale.laws.moe import krajewski_flop
 
-    known = {"6nd": flops.six_nd, "bits": flops.at_bits, "experts": krajewski_flop}
+    known: dict[str, Callable[..., Any]] = {
+        "6nd": flops.six_nd,
+        "bits": flops.at_bits,
+        "experts": krajewski_flop,
+    }
     if name not in known:
         raise DataError(f"--cost must be one of {', '.join(known)}, not {name!r}")
     return known[name]
@@ -233,7 +237,7 @@ def _answer(
         if flop is not None:
             raise DataError("--inference-tokens needs the quality to reach: --loss or --quality-of")
         goal = {"loss": loss, "quality_of": quality_of}
-        named = {
+        named: dict[str, Any] = {
             k: numbers(x, f"--{k.replace('_', '-')}") for k, x in goal.items() if x is not None
         }
         used = numbers(tokens, "--inference-tokens")

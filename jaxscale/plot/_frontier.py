@@ -80,8 +80,9 @@ def frontier(
         if flop is None:
             flop = np.geomspace(seen["C"].min(), 100 * seen["C"].max(), 121)
         budgets = np.asarray(flop, float)
-        how = {"cost": cost, "limits": tuple(limits), "level": level or 0.9, "force": force}
-        line = allocate(source, flop=budgets, **how)
+        line = allocate(
+            source, flop=budgets, cost=cost, limits=tuple(limits), level=level or 0.9, force=force
+        )
     order = np.argsort(np.ravel(line.flop))
     C, N, D = (np.ravel(np.asarray(v, float))[order] for v in (line.flop, line.N, line.D))
     known = _inside(seen, {"C": C, "N": N, "D": D})
