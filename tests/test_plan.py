@@ -549,7 +549,7 @@ def test_chinchilla_rows(chinchilla_fit):
 
 def test_shipped_rows(key):
     """Seven of the shipped runs were repeated: their seeds say little that is new."""
-    runs = js.Runs.from_frame(js.datasets.tiny_lm(), N="params", D="tokens")
+    runs = js.Runs.from_frame(js.datasets.load_tiny_lm(), N="params", D="tokens")
     fit = js.fit(js.laws.chinchilla, runs, restarts=128, key=key)
     table = js.candidates(N=np.geomspace(4e3, 2e6, 8), D=np.geomspace(1e5, 3e7, 8), min_flop=1e11)
     found = js.plan(fit, candidates=table, budget=5e13, target=js.loss_at(N=1e7, D=2e8), most=12)

@@ -19,11 +19,11 @@ CELL = ["budget", "width", "depth"]
 
 @pytest.fixture(scope="module")
 def shipped():
-    return js.datasets.tiny_lm()
+    return js.datasets.load_tiny_lm()
 
 
 def test_shipped_runs_have_the_columns_they_promise(shipped):
-    everything, sweep = js.datasets.tiny_lm(checkpoints=True), js.datasets.tiny_lm_sweep()
+    everything, sweep = js.datasets.load_tiny_lm(checkpoints=True), js.datasets.load_tiny_lm_sweep()
     for frame in (shipped, everything, sweep):
         assert tuple(frame.columns) == COLUMNS
         assert not frame.isna().any().any()
@@ -36,7 +36,7 @@ def test_shipped_runs_have_the_columns_they_promise(shipped):
 
 
 def test_shipped_runs_are_consistent():
-    for frame in (js.datasets.tiny_lm(checkpoints=True), js.datasets.tiny_lm_sweep()):
+    for frame in (js.datasets.load_tiny_lm(checkpoints=True), js.datasets.load_tiny_lm_sweep()):
         np.testing.assert_array_equal(frame.tokens, frame.steps * frame.batch)
         for row in frame.itertuples():
             shape = Shape(row.width, row.depth)
@@ -63,7 +63,7 @@ def test_shipped_runs_are_a_design(shipped):
 
 
 def test_the_learning_rate_of_each_shape_is_the_best_of_its_sweep(shipped):
-    sweep = js.datasets.tiny_lm_sweep().set_index("run")
+    sweep = js.datasets.load_tiny_lm_sweep().set_index("run")
     looked_up = []
 
     def look_up(run):
@@ -84,7 +84,7 @@ def test_the_learning_rate_of_each_shape_is_the_best_of_its_sweep(shipped):
 
 
 def test_checkpoints_come_before_the_end(shipped):
-    rows = js.datasets.tiny_lm(checkpoints=True)
+    rows = js.datasets.load_tiny_lm(checkpoints=True)
     for _, run in rows.groupby("run"):
         assert run["steps"].is_monotonic_increasing
         assert list(run["checkpoint"]) == [True, True, True, False]
@@ -144,7 +144,7 @@ def page():
 
 def test_the_page_says_how_the_table_was_measured(shipped, page):
     corpus, cells = shipped.attrs["corpus"], shipped.groupby(CELL)["seed"].nunique()
-    sweep = js.datasets.tiny_lm_sweep()
+    sweep = js.datasets.load_tiny_lm_sweep()
     quoted = [
         f"{len(shipped)} runs in {len(cells)} cells",
         f"{(cells >= 3).sum()} cells were measured with three seeds",

@@ -306,7 +306,7 @@ def read_table(path: Path | None) -> "pd.DataFrame":
     from jaxscale import datasets
     from jaxscale._table import read_csv
 
-    return datasets.tiny_lm() if path is None else read_csv(path)
+    return datasets.load_tiny_lm() if path is None else read_csv(path)
 
 
 def read_runs(

@@ -1,8 +1,9 @@
 """Tables of training runs: one measured by this project, others fetched from their source.
 
-`fetch_*` downloads a file once from a fixed commit, checks its hash and keeps it in the user's
-cache. Where there is no network, ``$JAXSCALE_DATA`` names a folder, or the address of one, that
-holds the files under their original names. `table` lists what there is.
+`load_*` reads what ships with the package. `fetch_*` downloads a file once from a fixed commit,
+checks its hash and keeps it in the user's cache. Where there is no network, ``$JAXSCALE_DATA``
+names a folder, or the address of one, that holds the files under their original names. `table`
+lists what there is.
 """
 
 from jaxscale.datasets._fetch import (
@@ -14,4 +15,7 @@ from jaxscale.datasets._fetch import (
     fetch_step_law_moe as fetch_step_law_moe,
 )
 from jaxscale.datasets._table import get as get, names as names, table as table
-from jaxscale.datasets._tiny_lm import tiny_lm as tiny_lm, tiny_lm_sweep as tiny_lm_sweep
+from jaxscale.datasets._tiny_lm import (
+    load_tiny_lm as load_tiny_lm,
+    load_tiny_lm_sweep as load_tiny_lm_sweep,
+)

@@ -9,10 +9,10 @@ from jaxscale._errors import DataError
 from jaxscale.datasets import _fetch
 from jaxscale.datasets._public import PUBLIC
 from jaxscale.datasets._source import Source
-from jaxscale.datasets._tiny_lm import tiny_lm
+from jaxscale.datasets._tiny_lm import load_tiny_lm
 
 _LOADERS: dict[str, Callable[..., pd.DataFrame]] = {
-    "tiny_lm": tiny_lm,
+    "tiny_lm": load_tiny_lm,
     **{source.name: getattr(_fetch, f"fetch_{source.name}") for source in PUBLIC},
 }
 
@@ -44,7 +44,7 @@ def table() -> pd.DataFrame:
 
 
 def _shipped() -> dict[str, object]:
-    frame = tiny_lm()
+    frame = load_tiny_lm()
     return {
         "name": "tiny_lm",
         "rows": len(frame),

@@ -22,7 +22,7 @@ _UNITS = {
 }
 
 
-def tiny_lm(*, checkpoints: bool = False) -> pd.DataFrame:
+def load_tiny_lm(*, checkpoints: bool = False) -> pd.DataFrame:
     """Byte-level language models trained on Python source by this project; one row per run.
 
     An isoFLOP design: on each curve N varies and D = C / (6 N), with repeated seeds in many
@@ -37,7 +37,7 @@ def tiny_lm(*, checkpoints: bool = False) -> pd.DataFrame:
             the same N and D.
 
     Example:
-        >>> runs = Runs.from_frame(datasets.tiny_lm(), N="params", D="tokens")
+        >>> runs = Runs.from_frame(datasets.load_tiny_lm(), N="params", D="tokens")
     """
     frame = _read("tiny_lm.csv")
     if not checkpoints:
@@ -45,13 +45,13 @@ def tiny_lm(*, checkpoints: bool = False) -> pd.DataFrame:
     return frame
 
 
-def tiny_lm_sweep() -> pd.DataFrame:
-    """The runs from which the learning rate of each shape in `tiny_lm` was chosen.
+def load_tiny_lm_sweep() -> pd.DataFrame:
+    """The runs from which the learning rate of each shape in `load_tiny_lm` was chosen.
 
-    The columns of `tiny_lm`. Of each width and depth, the rate with the lowest loss was taken.
+    The columns of `load_tiny_lm`. Of each width and depth, the rate with the lowest loss was taken.
 
     Example:
-        >>> datasets.tiny_lm_sweep().groupby(["width", "depth"])["loss"].min()
+        >>> datasets.load_tiny_lm_sweep().groupby(["width", "depth"])["loss"].min()
     """
     return _read("tiny_lm_sweep.csv")
 
