@@ -60,13 +60,6 @@ def test_main_path_on_the_chinchilla_rows(run, tmp_path):
     assert f"{frontier['N'][0]:.6g}" in out
 
 
-def test_without_a_file_it_fits_the_shipped_runs(run):
-    code, out, err = run("fit", "--restarts", "64")
-    assert (code, err) == (0, "")
-    assert "the shipped runs" in out
-    assert "Converged" in out
-
-
 def test_a_law_in_one_input(run, tmp_path):
     x = np.geomspace(10, 1e5, 20)
     loss = np.asarray(js.laws.power_law(x, A=3.0, alpha=0.2))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 out = Console(markup=False)
 
+# The command samples in small steps: few runs leave curved posteriors, which larger ones miss.
+ACCEPT = 0.99
+
 # Column names tried, in order, when none is given on the command line.
 _ALIASES = {"N": ("N", "params"), "D": ("D", "tokens"), "x": ("x",), "loss": ("loss",)}
 _PAIRS = {

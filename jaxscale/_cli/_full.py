@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _BEYOND = 100  # times the largest run: the budget that the summary is about
 _MOST = 3  # quantities in the table on the screen
+_DRAWS = 2000  # per chain
 
 
 def side_by_side(draws: "Draws", clusters: Any, level: float, seed: int) -> "Intervals":
@@ -28,7 +29,9 @@ def side_by_side(draws: "Draws", clusters: Any, level: float, seed: int) -> "Int
 
     fitted = draws.fit
     key = jax.random.key(seed + 2)
-    posterior = bayes.sample(fitted, likelihood=bayes.StudentT(), key=key)
+    posterior = bayes.sample(
+        fitted, likelihood=bayes.StudentT(), key=key, draws=_DRAWS, target_accept=common.ACCEPT
+    )
     return intervals(
         fitted,
         [*_quantities(fitted), *fitted.law.names],
@@ -48,7 +51,7 @@ def report(found: "Intervals", draws: "Draws", level: float) -> None:
     shown["ratio"] = _relative(shown, draws.method)
     title = f"{level:.0%} intervals side by side; ratio: width relative to the bootstrap's"
     common.print_table(shown, title, digits=4)
-    common.print_notes(found.notes)
+    common.print_notes(tuple(note for note in found.notes if note not in draws.notes))
     console.print("\nIn three lines", style="bold")
     for i, line in enumerate(_lines(found, draws, level), 1):
         console.print(f"{i}. {line}")

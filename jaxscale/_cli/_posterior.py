@@ -101,6 +101,7 @@ def posterior(
         draws=draws,
         warmup=warmup,
         chains=chains,
+        target_accept=common.ACCEPT,
         likelihood=noise,
         effects=None if clusters is None else {"cluster": clusters},
         scale_by=scale_by,

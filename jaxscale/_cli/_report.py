@@ -164,7 +164,8 @@ def _results(
     if posterior:
         from jaxscale import bayes
 
-        found.append(bayes.sample(fitted, likelihood=bayes.StudentT(), key=key))
+        noise = bayes.StudentT()
+        found.append(bayes.sample(fitted, likelihood=noise, key=key, target_accept=common.ACCEPT))
     side = intervals(
         fitted, key=key, level=level, by=clusters, draws=found[1:], resamples=resamples
     )
