@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BEYOND = 100  # times the largest run: the budget that the summary is about
 _MOST = 3  # quantities in the table on the screen
-_DRAWS = 2000  # per chain
+_DRAWS = 3000  # per chain
 
 
 def side_by_side(draws: "Draws", clusters: Any, level: float, seed: int) -> "Intervals":
