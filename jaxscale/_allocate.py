@@ -93,7 +93,7 @@ def allocate(
     if not isinstance(source, Fit | Draws) and callable(getattr(source, "frontier", None)):
         if cost is not six_nd or fixed or choose or tuple(limits):
             raise DataError(
-                f"a {type(source).__name__} has a frontier of its own; cost, fixed, choose and "
+                f"{type(source).__name__} has a frontier of its own; cost, fixed, choose and "
                 "limits need a fit or draws"
             )
         return source.frontier(budget, level, force=force)

@@ -177,7 +177,8 @@ def find_tokens(search: Search, n: Any, numbers: Numbers, alone: bool = False) -
             return first
         sign = -1 if search.reach else 1  # more tokens overstep one kind of limits, less the other
         on = zip(search.on_curve[1:], search.overstepped(n, d, numbers), strict=True)
-        others = [sign * gap for sets, gap in on if sets]
+        # A size at a limit, but for round-off, is not beyond it.
+        others = [sign * (gap - same(n)) for sets, gap in on if sets]
         return functools.reduce(jnp.minimum if search.reach else jnp.maximum, others, first)
 
     ends = jax.vmap(height)(jnp.stack([low, high]))

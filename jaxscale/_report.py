@@ -176,7 +176,8 @@ def _checklist(listed: Checklist) -> str:
 
 def _reproduce(fit: Fit, how: str) -> str:
     rows = [f"{name} {version}" for name, version in versions().items()]
-    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    machine = platform.uname()
+    where = f"{machine.system} {machine.machine}, {os.cpu_count()} processors"
     text = write.paragraph(f"Computed with {', '.join(rows)} on {where}.")
     text += write.paragraph(f"Data: SHA-256 {fit.digest} over inputs, losses and weights.")
     return text + (write.code(how) if how else write.paragraph("The command was not recorded."))

@@ -138,7 +138,7 @@ def choices(
     bounded = [(by_name(limit.what), limit) for limit in limits]
     asking = {"the cost": spending, **{limit.name: call for call, limit in bounded}, **calls}
     for title, call in asking.items():
-        for name in {*call.needs} - known:
+        for name in {*call.first, *call.needs} - known:
             raise LawError(f"{title} needs {name}: give it in fixed= or choose=")
     used = {*law.inputs}.union(*(call.wants for call in asking.values()))
     for name in {*fixed, *choose} - used:

@@ -282,10 +282,10 @@ def test_verdicts_name_the_parameters_they_are_about(key):
 
 def test_results_with_a_frontier_of_their_own_give_it():
     class Approach:
-        def frontier(self, flop, level):
-            return ("frontier", float(flop), level)
+        def frontier(self, flop, level, *, force):
+            return ("frontier", float(flop), level, force)
 
-    assert js.allocate(Approach(), flop=1e21, level=0.8) == ("frontier", 1e21, 0.8)
+    assert js.allocate(Approach(), flop=1e21, level=0.8) == ("frontier", 1e21, 0.8, False)
     with pytest.raises(js.DataError, match="need a fit or draws"):
         js.allocate(Approach(), flop=1e21, limits=[js.at_most("N", 1e9)])
 

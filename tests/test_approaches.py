@@ -224,7 +224,7 @@ def test_allocate_takes_an_approach(three):
             approach.frontier([1e20, 1e22], level=0.8).frame(),
         )
         assert np.shape(js.allocate(approach, flop=1e21).N) == ()
-    with pytest.raises(js.DataError, match="takes no other cost"):
+    with pytest.raises(js.DataError, match="has a frontier of its own"):
         js.allocate(three[0], flop=1e21, cost=lambda N, D: 7 * N * D)
     with pytest.raises(js.DataError, match="positive FLOPs"):
         js.allocate(three[1], flop=-1.0)

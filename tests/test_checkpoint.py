@@ -98,7 +98,7 @@ def test_a_write_that_fails_leaves_the_old_file(written, monkeypatch):
     before = written.read_bytes()
 
     def full(*_):
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"), Checkpoint(written, "digest", "a sum") as kept:

@@ -238,11 +238,11 @@ def test_limits_against_brute_force(simulated_fit, name):
 
 def test_limits_that_bind_are_named(simulated_fit):
     limits = [js.at_most("N", 3e9), js.at_most("D", 2e11, name="all the text there is")]
-    found = js.allocate(simulated_fit, flop=[1e20, 1e22, 1e24], limits=limits)
+    found = js.allocate(simulated_fit, flop=[1e20, 3e21, 1e24], limits=limits)
     assert found.binding == ("", "N <= 3e+09", "N <= 3e+09 and all the text there is")
     assert list(found.frame()["limit"]) == list(found.binding)
     said = " ".join(found.notes)
-    assert "The limit N <= 3e+09 binds at 2 of 3, from 1e+22 to 1e+24 FLOPs." in said
+    assert "The limit N <= 3e+09 binds at 2 of 3, from 3e+21 to 1e+24 FLOPs." in said
     assert "The limits leave 100% of the budget of 1e+24 FLOPs unspent" in said
     with pytest.raises(js.LawError, match="under this cost and these limits"):
         js.allocate(simulated_fit, flop=1e20, limits=[js.at_least("N", 1e10), js.at_most("N", 1e9)])
@@ -366,15 +366,23 @@ def bits_fit(key):
 
 
 def test_draws_choose_for_themselves(bits_fit):
-    """One law at each number of bits is Chinchilla's, with a closed optimum and loss."""
+    """One law at each number of bits is Chinchilla's, with a closed optimum and loss. A part of the
+    cost that does not depend on bits keeps the best number of them from being the smallest.
+    """
+
+    def cost(N, D, P):
+        return 6 * N * D * (P + 8) / 16
+
     draws = scattered(bits_fit, n=400, spread=0.05)
-    bits, C = np.array([2.0, 3.0, 4.0, 6.0, 8.0]), 1e22
-    found = js.allocate(draws, flop=C, cost=flops.at_bits, choose={"P": bits})
+    bits, C = np.array([2.0, 3.6, 4.4, 6.0, 8.0]), 1e22
+    found = js.allocate(draws, flop=C, cost=cost, choose={"P": bits})
     p = {k: v[:, None] for k, v in draws.params.items()}
     A = p["A"] * (-np.expm1(-bits / p["g"])) ** -p["alpha"]
     both = {"alpha": p["alpha"], "beta": p["beta"]}
-    N = np.asarray(laws.chinchilla.optimum(16 * C / bits, E=1.0, A=A, B=p["B"], **both))
-    loss = np.asarray(laws.chinchilla(N, 16 * C / (6 * N * bits), E=p["E"], A=A, B=p["B"], **both))
+    N = np.asarray(laws.chinchilla.optimum(16 * C / (bits + 8), E=1.0, A=A, B=p["B"], **both))
+    loss = np.asarray(
+        laws.chinchilla(N, 16 * C / (6 * N * (bits + 8)), E=p["E"], A=A, B=p["B"], **both)
+    )
     best = loss.argmin(axis=1)
     shares = np.bincount(best, minlength=len(bits)) / len(best)
     np.testing.assert_allclose(found.options["share"], shares, atol=1e-12)
@@ -386,7 +394,7 @@ def test_draws_choose_for_themselves(bits_fit):
     assert shares[chosen] < 0.95
     assert any(f"for {shares[chosen]:.0%} of them" in note for note in found.notes)
     own = dataclasses.replace(draws, center="median")
-    median = js.allocate(own, flop=C, cost=flops.at_bits, choose={"P": bits})
+    median = js.allocate(own, flop=C, cost=cost, choose={"P": bits})
     most = int(shares.argmax())
     assert float(median.inputs["P"]) == bits[most]
     assert float(median.N) == pytest.approx(np.median(N[:, most]), rel=1e-8)

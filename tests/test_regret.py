@@ -172,7 +172,7 @@ def test_the_size_of_least_expected_regret_by_brute_force(simulated_fit):
         own = laws.chinchilla.optimum(budget, **draws.params)
         least = np.mean(laws.chinchilla(own, budget / 6 / own, **draws.params))
         assert np.log(float(found.best_N[i])) == pytest.approx(best.x, abs=1e-5)
-        assert float(found.best_expected[i]) == pytest.approx(best.fun - least, rel=1e-6)
+        assert float(found.best_expected[i]) == pytest.approx(best.fun - float(least), rel=1e-6)
         assert float(found.best_expected[i]) <= np.asarray(found.expected)[:, i].min()
         assert float(6 * found.best_N[i] * found.best_D[i]) == pytest.approx(budget, rel=1e-10)
         assert any(f"N = {float(found.best_N[i]):.4g} has the least" in x for x in found.notes)

@@ -106,8 +106,8 @@ def test_text_of_users_is_escaped(simulated, key):
 def test_a_fit_in_doubt_says_so_first(simulated, key):
     runs, _ = simulated
     fit = js.fit(js.laws.chinchilla, runs.take(np.arange(7)), restarts=64, key=key)
-    page = js.report(fit).html
     assert not fit.verdict.ok
+    page = js.report(fit).html
     assert page.index('class="verdict doubt"') < page.index("<h2>")
 
 

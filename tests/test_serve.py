@@ -118,9 +118,15 @@ def test_losses_below_the_floor_are_refused():
     for loss in (0.0, -1.0, np.nan):
         with pytest.raises(js.DataError, match="positive number"):
             js.budget_for(entry, loss=loss)
-    # Data that run out have a floor of their own.
-    with pytest.raises(js.LawError, match=r"levels off at 2\.3"):
-        js.budget_for(published.get("muennighoff_2023_c4"), loss=2.2, fixed={"U": 1e9})
+    # Data that run out have a floor of their own: U (1 + R_D) tokens and U_N (1 + R_N) parameters,
+    # U_N being the best size for U tokens, however much is spent.
+    entry = published.get("muennighoff_2023_c4")
+    p = entry.params
+    best = (p["A"] / p["B"]) ** (1 / p["alpha"]) * 1e9  # alpha = beta
+    floor = p["E"] + p["A"] / (best * (1 + p["R_N"])) ** p["alpha"]
+    floor += p["B"] / (1e9 * (1 + p["R_D"])) ** p["beta"]
+    with pytest.raises(js.LawError, match=rf"levels off at {floor:.6g} here"):
+        js.budget_for(entry, loss=2.2, fixed={"U": 1e9})
 
 
 def test_limits_on_the_way_to_a_loss(simulated_fit):
@@ -192,7 +198,7 @@ def test_bands_hold_the_quantiles_of_every_draws_budget(simulated_fit, center):
     if center == "median":
         # Half of the draws reach the loss at the answer.
         losses = laws.chinchilla(float(found.N[0]), float(found.D[0]), **draws.params)
-        assert np.median(losses) == pytest.approx(loss[0], rel=1e-6)
+        assert np.mean(losses <= loss[0]) == pytest.approx(0.5, abs=1 / 400)
     with pytest.raises(js.LawError, match="no budget reaches"):
         js.budget_for(draws, loss=float(np.quantile(floor, 0.3)))
 

@@ -1,12 +1,19 @@
 """jaxscale allocate: what to train on a budget, for a loss, or for use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxscale._cli._common import numbers, pairs, print_notes, print_sizes, print_table
+from jaxscale._cli._common import (
+    check_file,
+    numbers,
+    pairs,
+    print_notes,
+    print_sizes,
+    print_table,
+)
 from jaxscale._errors import DataError
 
 if TYPE_CHECKING:
@@ -141,7 +148,8 @@ def allocate(
     """
     from jaxscale._save import write_text
 
-    source = _source(fit_file)
+    if out is not None:
+        check_file(out)
     how: dict[str, Any] = {
         "cost": _cost(cost),
         "fixed": {name: _value(name, text) for name, text in pairs(inputs).items()},
@@ -150,7 +158,8 @@ def allocate(
         "level": level,
         "force": force,
     }
-    asked = (flop, loss, quality_of, inference_tokens)
+    asked = _asked(flop, loss, quality_of, inference_tokens)
+    source = _source(fit_file)
     found, title, key, spent = _answer(source, asked, how)
     table = found.frame()
     if regret is not None:
@@ -222,38 +231,47 @@ def _limits(*given: tuple[str, str | None, bool]) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _asked(
+    flop: str | None, loss: str | None, quality_of: str | None, tokens: str | None
+) -> dict[str, list[float]]:
+    """The numbers that were asked for, by name, of those that go together."""
+    given = {"flop": flop, "loss": loss, "quality_of": quality_of}
+    if sum(x is not None for x in given.values()) != 1:
+        raise DataError("give one of --flop, --loss and --quality-of")
+    if quality_of is not None and tokens is None:
+        raise DataError("--quality-of needs --inference-tokens")
+    if flop is not None and tokens is not None:
+        raise DataError("--inference-tokens needs the quality to reach: --loss or --quality-of")
+    named = {
+        name: numbers(x, f"--{name.replace('_', '-')}")
+        for name, x in given.items()
+        if x is not None
+    }
+    if tokens is not None:
+        (goals,) = named.values()
+        named["tokens"] = used = numbers(tokens, "--inference-tokens")
+        if len(goals) != len(used) and 1 not in (len(goals), len(used)):
+            raise DataError(
+                f"--inference-tokens: {len(used)} numbers do not go with {len(goals)} losses"
+            )
+    return named
+
+
 def _answer(
-    source: Any, asked: tuple[str | None, ...], how: dict[str, Any]
+    source: Any, asked: Mapping[str, Any], how: dict[str, Any]
 ) -> tuple[Any, str, str, Callable[[Any], Any]]:
     """The answer, a title, the column that rows are about, and the FLOPs that it costs."""
     from jaxscale._allocate import allocate
     from jaxscale._budget import budget_for
     from jaxscale._serve import serve
 
-    flop, loss, quality_of, tokens = asked
-    if sum(x is not None for x in (flop, loss, quality_of)) != 1:
-        raise DataError("give one of --flop, --loss and --quality-of")
-    if tokens is not None:
-        if flop is not None:
-            raise DataError("--inference-tokens needs the quality to reach: --loss or --quality-of")
-        goal = {"loss": loss, "quality_of": quality_of}
-        named: dict[str, Any] = {
-            k: numbers(x, f"--{k.replace('_', '-')}") for k, x in goal.items() if x is not None
-        }
-        used = numbers(tokens, "--inference-tokens")
-        (goals,) = named.values()
-        if len(goals) != len(used) and 1 not in (len(goals), len(used)):
-            raise DataError(
-                f"--inference-tokens: {len(used)} numbers do not go with {len(goals)} losses"
-            )
-        found = serve(source, tokens=used, **named, **how)
-        return found, "Cheapest to train and use", "tokens", lambda x: x.flop
-    if quality_of is not None:
-        raise DataError("--quality-of needs --inference-tokens")
-    if loss is not None:
-        cheapest = budget_for(source, loss=numbers(loss, "--loss"), **how)
+    if "tokens" in asked:
+        served = serve(source, **asked, **how)
+        return served, "Cheapest to train and use", "tokens", lambda x: x.flop
+    if "loss" in asked:
+        cheapest = budget_for(source, **asked, **how)
         return cheapest, "Smallest budgets", "loss", lambda x: x.flop
-    best = allocate(source, flop=numbers(flop or "", "--flop"), **how)
+    best = allocate(source, **asked, **how)
     return best, "Compute-optimal sizes", "flop", lambda x: x.flop
 
 

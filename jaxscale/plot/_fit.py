@@ -257,7 +257,7 @@ def _budgets(C: np.ndarray, budgets: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _minima(fit: Fit, budgets: np.ndarray) -> np.ndarray:
     try:
-        return np.asarray(allocate(fit, flop=budgets).N, float)
+        return np.asarray(allocate(fit, flop=budgets, force=True).N, float)
     except LawError:  # no minimum along the budgets: there is nothing to mark
         return np.full(len(budgets), np.nan)
 
