@@ -181,7 +181,8 @@ class Approach:
     def _repr_html_(self) -> str:
         table = self.exponents().to_html(index=False, float_format=lambda x: f"{x:.4g}")
         notes = "<br>".join(html.escape(note) for note in self.notes)
-        return f"<b>{self.name}</b>: {html.escape(self.how)} (95% intervals){table}<p>{notes}</p>"
+        head = f"<b>{html.escape(self.name)}</b>: {html.escape(self.how)} (95% intervals)"
+        return f"{head}{table}<p>{notes}</p>"
 
 
 def _budgets(flop: Any) -> np.ndarray:

@@ -119,7 +119,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.4g}")
         said = "<br>".join(html.escape(text) for text in self.sentences)
-        return f"<b>{self.head}</b>{table}<p>{said}</p>"
+        return f"<b>{html.escape(self.head)}</b>{table}<p>{said}</p>"
 
 
 def judged(values: np.ndarray, tied: np.ndarray) -> list[str]:

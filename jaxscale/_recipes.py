@@ -185,7 +185,8 @@ class Recipes:
     def _repr_html_(self) -> str:
         table = self.table.to_html(index=False, float_format=lambda x: f"{x:.5g}")
         said = "<br>".join(html.escape(text) for text in self.sentences)
-        return f"<b>{self.law.name}</b>: recipes at the largest inputs seen{table}<p>{said}</p>"
+        name = html.escape(self.law.name)
+        return f"<b>{name}</b>: recipes at the largest inputs seen{table}<p>{said}</p>"
 
 
 def compare_recipes(
