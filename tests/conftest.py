@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
@@ -26,6 +27,7 @@ import jaxscale as js
 from jaxscale._cli import main
 
 jax.config.update("jax_enable_x64", True)
+_TURN = 61  # tests from one day's first study to the next day's
 
 
 def _mapped():
@@ -34,6 +36,19 @@ def _mapped():
         return len(Path("/proc/self/maps").read_bytes().splitlines())
     except OSError:
         return 0
+
+
+def pytest_runtest_setup(item):
+    """Studies stop where the time for them is over; those left out say so."""
+    end = os.environ.get("JAXSCALE_STUDIES_UNTIL")
+    if end and item.get_closest_marker("slow") and time.time() > float(end):
+        pytest.skip("the time for studies was over")
+
+
+def pytest_collection_modifyitems(items):
+    """Studies begin with another one every day, so that each has its turn."""
+    start = int(os.environ.get("JAXSCALE_STUDIES_FROM", "0")) * _TURN % max(len(items), 1)
+    items[:] = items[start:] + items[:start]
 
 
 @pytest.fixture(autouse=True)

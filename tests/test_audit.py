@@ -392,6 +392,7 @@ def test_bad_sources(simulated_fit, normal_draws):
 # How narrow intervals come about.
 
 
+@pytest.mark.slow
 def test_stopping_early_makes_narrow_intervals(chinchilla_fit):
     found = early_stop(chinchilla_fit, key=jax.random.key(42))
     table = found.frame().set_index("minimized")

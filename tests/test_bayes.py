@@ -196,6 +196,7 @@ def test_published_parameters_as_priors(chinchilla_fit):
         bayes.published_priors("besiroglu_2024", discount=0)
 
 
+@pytest.mark.slow
 def test_a_law_and_its_runs_will_do(line, key):
     direct = bayes.sample(js.laws.power_law, line, key=key, draws=300, warmup=200)
     assert 0.1 < direct.params["alpha"].mean() < 0.2
@@ -285,6 +286,7 @@ def test_it_does_not_matter_that_there_are_two_devices(line_fit, key):
     assert odd.ok
 
 
+@pytest.mark.slow
 def test_float32_is_respected(line, key):
     with jax.enable_x64(False):
         fit = js.fit(js.laws.power_law, line, objective=js.LogGaussian(), restarts=16, key=key)

@@ -68,6 +68,7 @@ def test_it_says_that_the_chinchilla_rows_ask_for_clusters(chinchilla_fit, chinc
     assert not any("by='N'" in note for note in clustered.notes)
 
 
+@pytest.mark.slow
 def test_all_kinds_agree_with_theory_where_noise_is_gaussian(simulated_fit, key):
     """60 runs with iid Gaussian noise: every kind estimates the least-squares standard error.
 
@@ -170,6 +171,7 @@ def test_a_quantile_stays_a_quantile(key):
         js.bootstrap(fit, kind="wild", key=key)
 
 
+@pytest.mark.slow
 def test_round_off_is_no_better_optimum(simulated, key):
     """Single precision, and an exact fit: the guard must not cry wolf."""
     with jax.enable_x64(False):

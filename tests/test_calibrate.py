@@ -23,6 +23,7 @@ def line():
     )
 
 
+@pytest.mark.slow
 def test_textbook_intervals_have_textbook_coverage(line, key):
     """Linear regression: t intervals are exact but for the shape of the drawn residuals.
 

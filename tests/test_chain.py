@@ -56,6 +56,7 @@ def test_mean_is_the_composition():
     assert list(made.frame()) == ["x", "L", "predicted"]
 
 
+@pytest.mark.slow
 def test_bands_are_those_of_a_simulation():
     """Quantiles of a simulation with a hundred members per pair of draws."""
     one, two = drawn()

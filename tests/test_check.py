@@ -232,6 +232,7 @@ def test_a_law_of_one_input_is_checked_against_it(line):
     assert found.ok
 
 
+@pytest.mark.slow
 def test_counts_are_checked(key):
     """Few questions: the values of leave-one-out must be randomized to be uniform."""
     rng = np.random.default_rng(5)

@@ -118,6 +118,7 @@ def test_akaike_weights_are_the_shares_of_the_likelihood():
     assert found == pytest.approx([1 / (1 + np.exp(-1)), np.exp(-1) / (1 + np.exp(-1)), 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", LAWS)
 def test_the_true_law_wins_by_every_measure(worlds, truth):
     other = next(name for name in LAWS if name != truth)

@@ -264,6 +264,7 @@ def difference(f, x, h=1e-5):
     return (f(x + h) - f(x - h)) / (2 * h)
 
 
+@pytest.mark.slow
 def test_derivatives_at_a_limit(simulated_fit):
     """On the limit the size follows the bound, and the tokens what the budget leaves."""
 
@@ -288,6 +289,7 @@ def test_derivatives_at_a_limit(simulated_fit):
         np.testing.assert_allclose(both[i], difference(along, at[i]), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_derivatives_by_what_is_fixed():
     def log_size(log_u):
         return jnp.log(js.allocate(C4, flop=1e22, fixed={"U": jnp.exp(log_u)}).N)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cases
 import matplotlib.image
+import matplotlib.pyplot as plt
 import nbclient
 import nbformat
 import numpy as np
@@ -39,6 +40,7 @@ def test_readme_python_runs_as_printed(tmp_path, monkeypatch, capsys):
     )
     for block in blocks[1:]:
         exec(block, names)
+    plt.close("all")  # what a reader would look at
     image = matplotlib.image.imread(tmp_path / "first_look.png")
     shipped = matplotlib.image.imread(ROOT / "notebooks" / "first_look.png")
     assert image.shape == shipped.shape

@@ -404,6 +404,7 @@ def test_a_parameter_at_its_bound_is_said(key):
     assert float(fit.params["alpha"]) == pytest.approx(0.3, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [js.LogL1(), js.LogQuantile(0.1), js.LogHuber(1e-3)])
 def test_the_verdict_is_right_at_kinks(objective):
     """Ten small data sets whose optimum interpolates runs, where derivatives do not decide.

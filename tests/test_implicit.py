@@ -80,6 +80,7 @@ def test_through_an_allocation_and_jit(least_squares):
     assert float(slope) == pytest.approx(float(difference), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_many_tables_at_once(least_squares):
     rng = np.random.default_rng(1)
     weights = jnp.asarray(rng.exponential(size=(3, 60)))

@@ -77,6 +77,7 @@ def test_an_open_profile_is_an_infinite_interval():
     assert any("not identified from below" in note for note in table.notes)
 
 
+@pytest.mark.slow
 def test_a_common_factor_of_the_weights_changes_nothing(simulated, key):
     found = []
     for factor in (1.0, 10.0):

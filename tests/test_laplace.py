@@ -331,6 +331,7 @@ def test_intervals_cover_at_their_level(simulated, key):
         assert np.abs(share - 0.9).max() < 0.045, (kind, share)
 
 
+@pytest.mark.slow
 def test_only_clusters_cover_dependent_runs(simulated, key):
     """30 sizes with a common error each: runs taken as independent cover far too little."""
     rng = np.random.default_rng(2)

@@ -516,6 +516,7 @@ def test_a_fit_with_nodes_beats_the_published_objective(size):
     assert training_objective(entry, fit.params, size) < entry.value / 2
 
 
+@pytest.mark.slow
 def test_multi_power_recovers_its_parameters_and_can_be_differentiated():
     made = {
         "cosine": schedule.cosine(6_000, 3e-4, end=3e-5, warmup=500),

@@ -138,6 +138,7 @@ def test_effects_and_noise_are_told_apart(clustered, key):
     assert (float(band.run_low), float(band.run_high)) == pytest.approx(brute, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_repeated_runs_separate_seeds_from_misfit(key):
     """A law that bends where the model does not: misfit is large, the seeds' noise is small."""
     rng = np.random.default_rng(2)
@@ -152,6 +153,7 @@ def test_repeated_runs_separate_seeds_from_misfit(key):
     assert post.noise["sd_misfit"].mean() == pytest.approx(bend.std(), rel=0.5)
 
 
+@pytest.mark.slow
 def test_outliers_and_scale_by(clustered, key):
     post = bayes.sample(
         clustered, key=key, likelihood=js.LogGaussian(), outliers=True, scale_by="C", draws=400
@@ -169,6 +171,7 @@ def test_outliers_and_scale_by(clustered, key):
     assert (float(band.run_low), float(band.run_high)) == pytest.approx(brute, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_errors_of_inputs_widen_the_posterior(key):
     """x known to 30% only: exact inference for a linear model with normal errors of the input."""
     rng = np.random.default_rng(3)
@@ -265,6 +268,7 @@ def test_runs_of_weight_zero_may_be_out_of_reach_of_the_law(key):
     np.testing.assert_allclose(gradients[1]["main"], gradients[0]["main"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_effects_much_wider_than_a_sharp_noise(key):
     """The band of a new run of Huber noise with effects, against simulation."""
     rng = np.random.default_rng(7)

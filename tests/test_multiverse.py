@@ -75,6 +75,7 @@ def pick(table, **choices):
     return table.iloc[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delta", DELTAS)
 def test_thresholds_of_the_replication(replication, delta):
     row = pick(replication.frame(), objective=repr(js.LogHuber(delta)), drop=5)

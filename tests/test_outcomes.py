@@ -169,6 +169,7 @@ def test_wald_intervals_of_counts_cover():
     assert abs(inside / 200 - 0.9) < 0.064
 
 
+@pytest.mark.slow
 def test_log_score_fits_a_beta_binomial():
     rng = np.random.default_rng(3)
     trials = rng.integers(5, 40, 300).astype(float)

@@ -95,6 +95,7 @@ def _inputs(fit):
     return fit.runs.inputs["N"], fit.runs.inputs["D"]
 
 
+@pytest.mark.slow
 def test_quantities_are_profiled_together_and_alone_alike(simulated_fit):
     wanted = ["beta", "a", js.loss_at(N=1e11, D=1e13), js.optimal_N(1e24)]
     together = profiles(simulated_fit, wanted)
@@ -158,6 +159,7 @@ def repeated_fit():
     return js.fit(repeated, runs, restarts=256, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_value_of_repeated_data_is_not_identified_from_above(repeated_fit):
     """The published R_D* = 15.39 is beaten, and no larger value is excluded at 95%."""
     fit = repeated_fit

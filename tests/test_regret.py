@@ -77,6 +77,7 @@ def test_kaplan_prints_the_same_overhead():
 # Any law and cost, against brute force.
 
 
+@pytest.mark.slow
 def test_any_law_and_cost(simulated_fit):
     def cost(N, D):
         return 6 * N * D + 4e3 * N ** (2 / 3) * D

@@ -127,6 +127,7 @@ def test_priors_that_expect_no_runs_are_refused(line, key):
         bayes.sbc(line, sims=3, key=key)
 
 
+@pytest.mark.slow
 def test_posterior_method_gives_the_posterior_of_every_table(line, key):
     """Least squares per table: means agree to a fifth of a standard deviation."""
     method = bayes.posterior_method(draws=300, chains=2)

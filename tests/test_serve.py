@@ -64,6 +64,7 @@ def cheapest(entry, loss, cost, around):
     return least(log_cost, around)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hoffmann_2022_sardana", "kaplan_2020_nd", "busbridge_2025"])
 def test_any_law_and_cost_against_brute_force(name):
     entry, loss, used = published.get(name), 2.2, 3e12
@@ -153,6 +154,7 @@ def test_limits_on_the_way_to_a_loss(simulated_fit):
 # Derivatives.
 
 
+@pytest.mark.slow
 def test_derivatives(simulated_fit):
     def logs(log_loss, alpha, log_used):
         fit = dataclasses.replace(simulated_fit, params={**simulated_fit.params, "alpha": alpha})
