@@ -47,6 +47,15 @@ def test_readme_python_runs_as_printed(tmp_path, monkeypatch, capsys):
     assert np.mean(np.abs(image - shipped) > 0.1) < 0.02
 
 
+def test_readme_quotes_the_measured_speed():
+    measured = (ROOT / "tests" / "bench" / "RESULTS.md").read_text()
+    cells = {cell.strip() for line in measured.splitlines() for cell in line.split("|")}
+    table = (ROOT / "README.md").read_text().split("| work on 240 rows |")[1].split("\n\n")[0]
+    quoted = [line.strip("|").split("|")[1:] for line in table.splitlines()[2:]]
+    assert len(quoted) == 4
+    assert {cell.strip() for row in quoted for cell in row} <= cells
+
+
 def test_readme_lists_every_family_of_laws():
     readme = (ROOT / "README.md").read_text()
     families: dict[str, list[str]] = {}
