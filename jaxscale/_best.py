@@ -12,6 +12,7 @@ from jaxscale._optimum import Optimum, optima
 from jaxscale._predict import extrapolation_notes
 from jaxscale._setting import Choices
 from jaxscale._source import Source
+from jaxscale._traced import is_traced
 
 
 class Best(NamedTuple):
@@ -59,6 +60,12 @@ def best(
         )
         for option in asked.options
     ]
+    if not is_traced(*jax.tree.leaves(found)):
+        found = jax.device_get(found)  # every small step from here on would be a program of its own
+    if len(found) == 1:
+        (only,) = found
+        none = np.zeros(only.value.shape, int)
+        return Best(only, none, jax.tree.map(lambda x: x[None], only))
     each = jax.tree.map(lambda *x: jnp.stack(x), *found)
     values = jnp.where(jnp.isfinite(each.value), each.value, jnp.inf)
     option = jax.lax.stop_gradient(values.argmin(axis=0))
@@ -67,6 +74,8 @@ def best(
 
 def pick(stacked: Any, option: Any) -> Any:
     """Of arrays stacked on a leading axis, the one that `option` names, by element."""
+    if len(stacked) == 1:
+        return stacked[0]
     index = jnp.reshape(option, (1, *option.shape, *(1,) * (stacked.ndim - 1 - option.ndim)))
     return jnp.take_along_axis(stacked, index, axis=0)[0]
 
@@ -84,7 +93,7 @@ def inputs_at(asked: Choices, N: Any, D: Any, option: Any) -> dict[str, Any]:
 
 def first(found: Best) -> tuple[Point, tuple[Any, Any, Any]]:
     """The optimum of the first set of parameters; and N, D and value of its options."""
-    point = Point(*(x[0] for x in (*found.at, found.option)))
+    point = Point(*(jnp.asarray(x[0]) for x in (*found.at, found.option)))
     return point, (found.each.N[:, 0], found.each.D[:, 0], found.each.value[:, 0])
 
 
