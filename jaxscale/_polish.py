@@ -50,15 +50,20 @@ def polish(law: Law, objective: Objective, theta: Any, rows: Rows) -> tuple[Any,
         trial = at + step
         new_value, new_step, new_decrease = look(trial)
         # Round-off of the residuals, not of their sum: many times eps of the objective.
-        slack = 256 * jnp.finfo(at.dtype).eps * jnp.abs(value)
-        clearly = new_value < value - slack
-        level = (new_value <= value + slack) & (new_decrease < decrease)
+        slack = 256 * jnp.finfo(at.dtype).eps * jnp.abs(new_value)
+        clearly = new_value + slack < value
+        level = (new_value - slack <= value) & (new_decrease < decrease)
         better = jnp.isfinite(new_decrease) & (clearly | level)
         moved = (trial, new_value, new_step, new_decrease)
         return jax.tree.map(functools.partial(jnp.where, better), moved, carry)
 
-    value, step, decrease = look(theta)
-    at, _, _, decrease = jax.lax.fori_loop(0, _STEPS, improve, (theta, value, step, decrease))
+    # The first step is none at all, so that the program looks in one place only.
+    nowhere = (
+        jnp.asarray(jnp.inf, theta.dtype),
+        jnp.zeros_like(theta),
+        jnp.asarray(jnp.nan, theta.dtype),
+    )
+    at, _, _, decrease = jax.lax.fori_loop(0, 1 + _STEPS, improve, (theta, *nowhere))
     value = value_function(law, objective, rows)(at)
     return at, value, decrease / jnp.maximum(value, jnp.finfo(theta.dtype).tiny)
 

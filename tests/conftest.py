@@ -1,6 +1,7 @@
 """Double precision, two virtual devices, no pictures on a screen, no global random state."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import cases
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +29,20 @@ import jaxscale as js
 from jaxscale._cli import main
 
 jax.config.update("jax_enable_x64", True)
+# Most tests run a program once: they compile it fast. Programs so compiled are 2-5 times slower.
+_COMPILE_FAST = (
+    "--xla_backend_optimization_level=0"
+    " --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
+gc.set_threshold(20_000, 20, 100)  # tracing makes many objects and little garbage
 _TURN = 61  # tests from one day's first study to the next day's
+
+
+def pytest_configure(config):
+    """Studies, and tests chosen by a mark, compile programs as users do; XLA reads this later."""
+    if config.getoption("markexpr") == "not slow":
+        os.environ["XLA_FLAGS"] = f"{_COMPILE_FAST} {os.environ['XLA_FLAGS']}"
 
 
 def _mapped():
@@ -64,9 +79,10 @@ def _forget_compiled_programs():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_compiled_programs_of_file():
+def _leave_nothing_to_the_next_file():
     yield
     jax.clear_caches()
+    plt.close("all")
 
 
 @pytest.fixture

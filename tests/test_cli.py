@@ -229,6 +229,8 @@ def test_predict_names_missing_inputs(run, simulated_fit, tmp_path):
 
 
 def test_ctrl_c_ends_without_a_traceback(run, table, tmp_path, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+
     def interrupted(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
@@ -260,7 +262,7 @@ def test_a_message_is_one_line_whatever_a_column_is_called(run, tmp_path):
     assert (code, err) == (2, "jaxscale: \\udcff.csv: there is no such file\n")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_that_lacks_letters(tmp_path, encoding):
     path = tmp_path / "caf\u00e9\u2028.csv"
     x = np.geomspace(1, 100, 12)

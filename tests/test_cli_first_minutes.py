@@ -84,6 +84,7 @@ def test_the_demo_shows_an_interval_that_is_too_narrow(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_report_is_one_file_with_everything(run, table, tmp_path):
     code, out, err = run(
         "report", table, "--restarts", "64", "--resamples", "100", "--title", "Runs & <laws>",

@@ -38,7 +38,10 @@ def routed(router):
     return frame[frame["router_type"].isin([router, "Dense"])]
 
 
-@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize(
+    "router",
+    ["S-Base", *(pytest.param(router, marks=pytest.mark.slow) for router in ("RL-R", "Hash"))],
+)
 def test_clark_on_real_rows(router):
     runs = js.Runs.from_frame(
         routed(router), N="dense_parameter_count", E="num_experts", loss="loss_validation"

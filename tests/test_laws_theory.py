@@ -144,6 +144,7 @@ def test_limits_of_random_features_have_their_exponents(a, b):
     assert slopes(x, sampled)[0] == pytest.approx(expected["D"], abs=0.07)
 
 
+@pytest.mark.slow
 def test_projections_of_a_smooth_target_follow_b_and_not_twice_b():
     """Real random matrices: the exponent 2 = b of N, not the min(a - 1, 2 b) = 3.5 of the data."""
     a, b, sizes = 4.5, 2.0, (8, 16, 32, 64)

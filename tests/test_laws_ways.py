@@ -70,7 +70,10 @@ def log_spread(draws):
     return np.array([np.std(np.log(draws.params[name])) for name in draws.fit.law.names])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["counts", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("implicit", "schedule"))],
+)
 def test_fit_is_certified(kind):
     *_, fit, _, _ = gone(kind)
     assert fit.verdict.ok, fit.verdict

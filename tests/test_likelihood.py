@@ -112,6 +112,7 @@ def test_the_frame_is_the_laplace_covariance(simulated_fit, key):
     assert ratio == pytest.approx(np.ones(5), abs=0.25)  # scale by mean size, not by n - p
 
 
+@pytest.mark.slow
 def test_effects_and_noise_are_told_apart(clustered, key):
     post = bayes.sample(
         clustered,

@@ -86,6 +86,7 @@ def test_thresholds_of_the_replication(replication, delta):
         assert cases.agrees(row[name], digits, slack=1e-5), name
 
 
+@pytest.mark.slow
 def test_all_runs_of_the_replication(replication):
     row = pick(replication.frame(), objective=repr(js.LogHuber(1e-3)), drop=0)
     assert row["runs"] == 245

@@ -312,9 +312,10 @@ def test_float32_reaches_the_optimum_to_three_digits(chinchilla_runs, key):
     ("optimizer", "settings"),
     [
         (optax.lbfgs(), {"max_steps": 100}),
-        (
+        pytest.param(
             optax.adam(optax.cosine_decay_schedule(0.05, 3000)),
             {"max_steps": 3000, "patience": 3000},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["lbfgs", "adam"],

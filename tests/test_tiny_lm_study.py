@@ -264,6 +264,7 @@ def test_a_second_call_measures_nothing(quick):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(quick, tmp_path):
     whole, printed = quick
     process = start(tmp_path)

@@ -1,5 +1,6 @@
 """The command line: a verb for each job, from tables of runs to saved fits and their use."""
 
+import gc
 import io
 import sys
 from typing import Annotated
@@ -51,6 +52,7 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command; a request that cannot be answered ends in one sentence and exit code 2."""
+    gc.freeze()  # what was imported stays: looking through it for garbage takes a second a command
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
