@@ -91,6 +91,7 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process does not end with the command
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["jaxscale", *map(str, arguments)])

@@ -53,6 +53,10 @@ def schedules():
 
 
 KINDS = {"counts": counts, "implicit": implicit, "schedule": schedules}
+each_way = pytest.mark.parametrize(
+    "kind",
+    ["counts", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("implicit", "schedule"))],
+)
 
 
 @functools.cache
@@ -70,17 +74,14 @@ def log_spread(draws):
     return np.array([np.std(np.log(draws.params[name])) for name in draws.fit.law.names])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["counts", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("implicit", "schedule"))],
-)
+@each_way
 def test_fit_is_certified(kind):
     *_, fit, _, _ = gone(kind)
     assert fit.verdict.ok, fit.verdict
     assert fit.restarts.hit_share >= 0.9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_way
 def test_resamples_and_posterior_agree_with_the_curvature(kind):
     *_, fit, boot, post = gone(kind)
     expected = log_spread(js.laplace(fit, draws=2000))
@@ -92,7 +93,7 @@ def test_resamples_and_posterior_agree_with_the_curvature(kind):
         assert (ratio < 1.7).all(), ratio
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_way
 def test_bands_hold_the_truth(kind):
     law, truth, there, fit, boot, post = gone(kind)
     target = np.asarray(law(*there.values(), **truth))
