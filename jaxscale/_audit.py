@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+import scipy
 
 from jaxscale._bootstrap import bootstrap
 from jaxscale._draws import Draws, tails
@@ -209,7 +209,9 @@ def _claims(draws: Draws, intervals: Mapping[Any, Any], level: float | None) -> 
     claimed_width = claimed_high - claimed_low
     n = int(draws.fit.n_runs)
     table["ratio"] = (table["high"] - table["low"]) / claimed_width
-    table["runs_delta"] = n * (2 * norm.ppf(tails(level)[1]) * errors / claimed_width) ** 2
+    table["runs_delta"] = (
+        n * (2 * scipy.stats.norm.ppf(tails(level)[1]) * errors / claimed_width) ** 2
+    )
     table["runs_percentile"] = n * table["ratio"] ** 2
     table["inside"] = (claimed_low <= table["estimate"]) & (table["estimate"] <= claimed_high)
     values = np.stack([draws[q] for q in quantities], axis=-1)

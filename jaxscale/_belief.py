@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm, qmc
+import scipy
 
 from jaxscale._bands import finite_draws
 from jaxscale._design_noise import (
@@ -27,6 +27,7 @@ from jaxscale._law import Law, free_vector
 from jaxscale._objective import LogHuber, Objective
 from jaxscale._quantity import Quantity, at_free
 from jaxscale._runs import Runs
+from jaxscale._sobol import sobol_points
 from jaxscale.published import Published
 
 
@@ -234,8 +235,8 @@ def _of_guess(guess: Guess, inputs: Mapping[str, np.ndarray], noise: Any, draws:
     theta = center[None]
     if guess.sd is not None:
         depth = max(1, int(np.ceil(np.log2(draws))))
-        points = qmc.Sobol(len(center), scramble=False).random_base2(depth)[:draws]
-        theta = center + width * norm.ppf(points + 0.5 / 2**depth)
+        points = sobol_points(len(center), depth)[:draws]
+        theta = center + width * scipy.stats.norm.ppf(points + 0.5 / 2**depth)
     said = "weak priors only" if guess.sd is None else "the stated guess"
     return Belief(
         law=law,

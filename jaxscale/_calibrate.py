@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 from jax.sharding import Mesh
 
 from jaxscale._bootstrap import pairs_weights

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 
 from jaxscale._clusters import cluster_codes
 from jaxscale._draws import Draws

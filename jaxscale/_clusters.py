@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.stats import f as f_distribution
+import scipy
 
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit
@@ -191,7 +191,7 @@ def icc(fit: Fit, by: Any = None, *, key: jax.Array | None = None, permutations:
     typical = (n - (sizes**2).sum() / n) / (groups - 1)
     statistic = float(between / within)
     if key is None:
-        p_value = float(f_distribution.sf(statistic, groups - 1, n - groups))
+        p_value = float(scipy.stats.f.sf(statistic, groups - 1, n - groups))
     else:
         p_value = _permutation_p(residuals, codes, statistic, key, permutations)
     return ICC(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from jaxscale._bands import finite_draws
 from jaxscale._clusters import equal_values, icc

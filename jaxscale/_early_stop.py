@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-import scipy.optimize
+import scipy
 
 from jaxscale import published
 from jaxscale._bootstrap import pairs_weights

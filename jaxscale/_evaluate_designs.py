@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 
 from jaxscale._belief import Belief, Guess, belief_of, law_of
 from jaxscale._calibrate import wald_errors

@@ -4,9 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
-import scipy.stats
+import scipy
 
 _LEAST = 1e-6  # of an error, relative to the half-width of its interval: its log must exist
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.special
+import scipy
 
 from jaxscale._errors import DataError
 from jaxscale._fit import Fit

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, norm, qmc, t
+import scipy
 
 from jaxscale._clusters import cluster_name, real_codes
 from jaxscale._curvature import Local, covariance, dispersion, local
@@ -28,6 +28,7 @@ from jaxscale._quantity import (
     resolve_all,
 )
 from jaxscale._refit import fit_rows, inflation, single_fit, warn_float32
+from jaxscale._sobol import sobol_points
 
 Covariance = Literal["hessian", "sandwich", "HC0", "HC1", "HC2", "HC3", "cluster", "CR1", "CR3"]
 _KINDS = ("hessian", "HC0", "HC1", "HC2", "HC3", "CR1", "CR3")
@@ -80,7 +81,7 @@ class Laplace:
         """Wald interval ``g +- t_df se(g)``, formed in the log of what is positive by nature."""
         quantity = resolve(self.fit, what)
         value, se = self._delta((quantity,))
-        ends = value + se * t.ppf(tails(level), self.df)
+        ends = value + se * scipy.stats.t.ppf(tails(level), self.df)
         low, high = (float(from_interval_scale(self.fit.law, quantity, end)) for end in ends)
         return low, high
 
@@ -305,11 +306,11 @@ def _draw_params(fit: Fit, matrix: np.ndarray, df: int, draws: int) -> dict[str,
     p = len(matrix)
     depth = max(1, int(np.ceil(np.log2(draws))))
     # Half a cell off the corner, where the normal quantile is infinite.
-    points = qmc.Sobol(p + 1, scramble=False).random_base2(depth)[:draws] + 0.5 / 2**depth
-    stretch = np.sqrt(df / chi2.ppf(points[:, p], df))
+    points = sobol_points(p + 1, depth)[:draws] + 0.5 / 2**depth
+    stretch = np.sqrt(df / scipy.stats.chi2.ppf(points[:, p], df))
     values, vectors = np.linalg.eigh(matrix)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    moves = (norm.ppf(points[:, :p]) @ root.T) * stretch[:, None]
+    moves = (scipy.stats.norm.ppf(points[:, :p]) @ root.T) * stretch[:, None]
     physical = physical_params(fit.law, jnp.asarray(np.asarray(fit.free) + moves), fit.log_refs)
     return {name: np.asarray(x) for name, x in physical.items()}
 

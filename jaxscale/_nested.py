@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy
 
 from jaxscale._criteria import incomparable
 from jaxscale._errors import DataError, FitError, JaxscaleError, LawError

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 from jax.scipy.special import betainc, ndtr, ndtri
 from jax.scipy.stats import t
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+import scipy
 
 from jaxscale import _design_search as search
 from jaxscale._belief import Belief, belief_of, law_of, members_of
@@ -385,7 +385,7 @@ def _uncertainty(
     se: np.ndarray,
     level: float,
 ) -> pd.DataFrame:
-    law, reach = belief.law, float(norm.ppf(tails(level)[1]))
+    law, reach = belief.law, float(scipy.stats.norm.ppf(tails(level)[1]))
     rows = []
     for k, quantity in enumerate(targets):
         unit = interval_slope(law, quantity, value[k])

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 
 from jaxscale._draws import tails
 from jaxscale._errors import DataError

@@ -8,7 +8,7 @@ from typing import Any, cast
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
+import scipy
 
 from jaxscale import published
 from jaxscale._draws import Draws
@@ -144,9 +144,9 @@ def published_point(draws: Draws, source: str | Published | Mapping[str, Any]) -
         params=params,
         n_runs=n,
         wald=wald,
-        wald_p=float(chi2.sf(wald, df)),
+        wald_p=float(scipy.stats.chi2.sf(wald, df)),
         lr=lr,
-        lr_p=float(chi2.sf(lr, df)),
+        lr_p=float(scipy.stats.chi2.sf(lr, df)),
         df=df,
         objective=at_point * weight.sum(),
         optimum=at_fit * weight.sum(),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from jaxscale import _driver
 from jaxscale._errors import DataError

@@ -5,8 +5,7 @@ from typing import Literal
 
 import jax
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 
 from jaxscale._clusters import cluster_codes, icc as measured_icc
 from jaxscale._errors import DataError

@@ -9,11 +9,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
 from jaxscale._errors import LawError
 from jaxscale._evaluate import Rows, predict_reference
 from jaxscale._law import Law, free_vector, from_free_vector
+from jaxscale._sobol import sobol_points
 from jaxscale._units import names
 
 _BLOCK = 256
@@ -102,9 +102,9 @@ def sobol(law: Law, rows: Rows, restarts: int, key: jax.Array) -> np.ndarray:
         Unconstrained vectors, shape (restarts, p), or (sets, restarts, p) for a stack.
     """
     seed = np.asarray(jax.random.bits(key, (4,), "uint32"))
-    sampler = qmc.Sobol(len(law.params), rng=np.random.default_rng(seed))
-    size = max(_BLOCK, 1 << (restarts - 1).bit_length())
-    unit = sampler.random(size).astype(rows.loss.dtype).reshape(-1, _BLOCK, len(law.params))
+    depth = (max(_BLOCK, restarts) - 1).bit_length()
+    unit = sobol_points(len(law.params), depth, np.random.default_rng(seed))
+    unit = unit.astype(rows.loss.dtype).reshape(-1, _BLOCK, len(law.params))
     stack = rows.loss.ndim == 2
     some = _thinned(rows if stack else jax.tree.map(lambda x: x[None], rows))
     blocks = [np.asarray(_scaled_starts(law, some, block)) for block in unit]

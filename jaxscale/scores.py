@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
-import scipy.stats
+import scipy
 
 from jaxscale._draws import tails
 from jaxscale._errors import DataError

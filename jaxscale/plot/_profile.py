@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from jaxscale._errors import DataError
 from jaxscale.plot._style import BLUE, GRAY, ORANGE, arrow, axes, few_ticks, write
