@@ -25,6 +25,7 @@ from jaxscale._refit import (
     Refits,
     fit_rows,
     inflation,
+    refit_checked,
     refit_sets,
     residual_pool,
     single_fit,
@@ -138,13 +139,16 @@ class _Job(NamedTuple):
     def digest(self) -> str:
         return digest_of(fit_digest(self.fit), self.kind, self.codes, float(self.guard), self.key)
 
+    def fits(self, n: int) -> int:
+        """How many fits a block of so many resamples takes."""
+        return n + _GUARD_STARTS * len(_chosen(n, self.guard))
+
     def block(self, first: int, n: int, tick: Callable[[int], None]) -> Arrays:
         """Refits to one block of resamples, and how many a cold start improved."""
         block_key = jax.random.fold_in(self.key, first) if first else self.key
         draw_key, start_key = resampling_key(block_key)
         data = _resample(self.fit, self.kind, self.codes, n, draw_key)
-        found = refit_sets(self.fit, weight=data.weight, loss=data.loss, tick=tick)
-        found, beaten = _guarded(self.fit, data, found, self.guard, start_key)
+        found, beaten = _guarded(self.fit, data, n, self.guard, start_key, tick)
         return {**found._asdict(), "beaten": np.asarray(beaten)}
 
 
@@ -160,8 +164,9 @@ def _all_blocks(
     }
     label = f"bootstrapping {job.fit.law.name}"
     with Checkpoint(checkpoint, job.digest(), "a bootstrap") as kept:
-        done = sum(size for name, (_, size) in blocks.items() if name in kept)
-        with progress(label, n, show_progress, done) as tick:
+        fits = {name: job.fits(size) for name, (_, size) in blocks.items()}
+        done = sum(count for name, count in fits.items() if name in kept)
+        with progress(label, sum(fits.values()), show_progress, done) as tick:
             parts = [
                 kept.chunk(name, partial(job.block, first, size, tick))
                 for name, (first, size) in blocks.items()
@@ -254,28 +259,34 @@ def _leverage(fit: Fit) -> np.ndarray:
 
 
 def _guarded(
-    fit: Fit, data: _Resamples, found: Refits, guard: float, key: jax.Array
+    fit: Fit,
+    data: _Resamples,
+    n: int,
+    guard: float,
+    key: jax.Array,
+    tick: Callable[[int], None],
 ) -> tuple[Refits, int]:
-    """Fit some resamples from cold starts too, all of them if that ever pays; how often it did."""
-    n = len(found.value)
-    chosen = np.unique(np.linspace(0, n - 1, math.ceil(guard * n)).astype(int))
-    better, beaten = _cold(fit, data, found, chosen, key)
-    if not beaten:
-        return better, 0
-    rest = np.setdiff1d(np.arange(n), chosen)
-    better, more = _cold(fit, data, better, rest, key)
-    return better, beaten + more
-
-
-def _cold(
-    fit: Fit, data: _Resamples, found: Refits, chosen: np.ndarray, key: jax.Array
-) -> tuple[Refits, int]:
-    if chosen.size == 0:
-        return found, 0
+    """Refits; some from cold starts too, all of them if that ever pays; how often it did."""
+    chosen = _chosen(n, guard)
     points = sobol(fit.law, fit_rows(fit), _GUARD_STARTS, key)
-    starts = np.broadcast_to(points, (len(chosen), *points.shape))
-    some = data.take(chosen)
+    found, other = refit_checked(fit, chosen, points, weight=data.weight, loss=data.loss, tick=tick)
+    found, beaten = _better(fit, found, other, chosen)
+    rest = np.setdiff1d(np.arange(n), chosen)
+    if not beaten or rest.size == 0:
+        return found, beaten
+    some, starts = data.take(rest), np.broadcast_to(points, (len(rest), *points.shape))
     other = refit_sets(fit, weight=some.weight, loss=some.loss, starts=starts, cold=True)
+    found, more = _better(fit, found, other, rest)
+    return found, beaten + more
+
+
+def _chosen(n: int, guard: float) -> np.ndarray:
+    """The resamples that are fitted from cold starts, too."""
+    return np.unique(np.linspace(0, n - 1, math.ceil(guard * n)).astype(int))
+
+
+def _better(fit: Fit, found: Refits, other: Refits, chosen: np.ndarray) -> tuple[Refits, int]:
+    """The better of two refits to some resamples; how often the second one clearly is."""
     won = other.value < found.value[chosen]
     same = fit.restarts.tolerance * found.value[chosen] + fit.restarts.floor
     clearly = other.value < found.value[chosen] - same

@@ -268,7 +268,7 @@ def _lent(
     starts = np.broadcast_to(points, (len(sets), *points.shape)).astype(rows.loss.dtype)
     problem = Problem(held, fit.objective, given)
     stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
-    out = _driver.run(problem, starts, levenberg_marquardt(first_width=1.0), stopping, tick)
+    out = _driver.run(problem, starts, levenberg_marquardt(), stopping, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     theta = out.theta[np.arange(len(sets)), value.argmin(axis=1)]
     free = from_free_vector(held, jnp.asarray(theta))

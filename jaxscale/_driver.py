@@ -24,10 +24,10 @@ from jaxscale._mesh import current_mesh
 from jaxscale._problem import Problem, bucket, pad_rows, problem_value, set_axes, take_sets
 
 # Lanes are elementwise work, so a block need only be large enough to hide the overhead of a loop
-# over the rows, and small enough to stay in cache.
-_CPU_BLOCKS = (256, 32)
+# over the rows, and small enough to stay in cache. An accelerator moves its last lanes to a smaller
+# block; a core of a CPU has so few that this would only double the time to compile.
+_CPU_BLOCKS = (96, 32)
 _ACCELERATOR_BLOCKS = (32_768, 2_048)
-_SMALL_JOB = 1024
 # Starts in one queue: what is done between two looks at the clock and the keyboard.
 _CPU_QUEUE = 4096
 _ACCELERATOR_QUEUE = 1 << 18
@@ -44,8 +44,9 @@ def run(
     optimizer: optax.GradientTransformationExtraArgs,
     stopping: Stopping,
     tick: Callable[[int], None] = lambda n: None,
+    near: float = 1.0,
 ) -> Outcomes:
-    """Optimize from every start, on the mesh in use or the cores of this machine.
+    """Optimize every set from as many starts, on the mesh in use or the cores of this machine.
 
     Args:
         problem: what to minimize, in reference units; leaves that differ between the sets have a
@@ -54,6 +55,7 @@ def run(
         optimizer: any Optax transformation, see `drain`.
         stopping: when to give up on a lane.
         tick: called with the number of newly finished starts.
+        near: factor on the optimizer's first smoothing, below 1 for starts near the optimum.
 
     Returns:
         Arrays with leading axes (sets, restarts); steps taken, and whether the optimizer says that
@@ -61,16 +63,49 @@ def run(
     """
     problem = pad_rows(problem)
     sets, restarts, p = starts.shape
-    flat = starts.reshape(-1, p)
-    unit = np.ones(sets, flat.dtype)
+    unit = np.ones(sets, starts.dtype)
     if not reports_convergence(optimizer):
         unit = np.asarray(_natural_unit(problem, jnp.asarray(np.median(starts, axis=1))))
-    job = _Job(problem, flat, np.repeat(np.arange(sets), restarts), unit, optimizer, stopping)
+    which = np.repeat(np.arange(sets), restarts)
+    every = np.full(len(which), near, starts.dtype)
+    job = _Job(problem, starts.reshape(-1, p), which, unit, every, optimizer, stopping)
+    ended = _ended(job, tick)
+    return Outcomes(*(x.reshape(sets, restarts, *x.shape[1:]) for x in ended))
+
+
+def run_items(
+    problem: Problem,
+    start: np.ndarray,
+    which: np.ndarray,
+    near: np.ndarray,
+    optimizer: optax.GradientTransformationExtraArgs,
+    stopping: Stopping,
+    tick: Callable[[int], None] = lambda n: None,
+) -> Outcomes:
+    """`run` from any number of starts per set, each with a factor of its own.
+
+    Args:
+        problem, stopping, tick: as for `run`.
+        start: unconstrained vectors, shape (items, p).
+        which: the set of each, in ascending order.
+        near: the factor of each.
+        optimizer: one that says when it has converged.
+
+    Returns:
+        Arrays with leading axis (items,).
+    """
+    unit = np.ones(int(which[-1]) + 1, start.dtype)
+    job = _Job(pad_rows(problem), start, which, unit, near, optimizer, stopping)
+    return _ended(job, tick)
+
+
+def _ended(job: "_Job", tick: Callable[[int], None]) -> Outcomes:
+    start = job.start
     ended = Outcomes(
-        theta=flat.copy(),
-        value=np.full(len(flat), np.inf, flat.dtype),
-        steps=np.zeros(len(flat), int),
-        converged=np.zeros(len(flat), bool),
+        theta=start.copy(),
+        value=np.full(len(start), np.inf, start.dtype),
+        steps=np.zeros(len(start), int),
+        converged=np.zeros(len(start), bool),
     )
     mesh = current_mesh()
     # Closed at once after an error or Ctrl-C, whoever holds on to the traceback.
@@ -79,7 +114,7 @@ def run(
             for all_items, mine in zip(ended, part, strict=True):
                 all_items[items] = mine
             tick(len(items))
-    return Outcomes(*(x.reshape(sets, restarts, *x.shape[1:]) for x in ended))
+    return ended
 
 
 class _Job(NamedTuple):
@@ -87,6 +122,7 @@ class _Job(NamedTuple):
     start: np.ndarray
     which: np.ndarray
     unit: np.ndarray
+    near: np.ndarray
     optimizer: Any
     stopping: Stopping
 
@@ -113,8 +149,10 @@ def _layout(job: _Job, workers: int, cpu: bool) -> _Layout:
     # A lane without work costs as much as one with, which matters where passes are long.
     least = blocks[-1] if rows < _MANY_ROWS else bucket(each, 2)
     blocks = tuple(b for b in blocks if b <= each) or (least,)
-    if total <= _SMALL_JOB or rows >= _MANY_ROWS:
-        blocks = blocks[-1:]  # a second block would cost more to compile than it saves
+    if rows >= _MANY_ROWS:
+        blocks = blocks[-1:]
+    elif cpu:
+        blocks = blocks[:1]
     most_sets = max(1, _MOST_CELLS // rows)
     if own:  # every lane has a copy of its rows
         blocks = tuple(dict.fromkeys(min(b, most_sets) for b in blocks))
@@ -147,6 +185,7 @@ def _share(job: _Job, layout: _Layout, items: np.ndarray) -> tuple[Problem, Queu
         start=np.pad(job.start[items], ((0, more), (0, 0)), mode="edge"),
         which=np.pad(local, (0, more), mode="edge"),
         unit=np.pad(job.unit[which], (0, more), mode="edge"),
+        near=np.pad(job.near[items], (0, more), mode="edge"),
         count=np.asarray(len(items)),
     )
     return problem, queue

@@ -16,7 +16,7 @@ from jaxscale._law import Law, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._polish import polish
-from jaxscale._refit import MAX_STEPS, WARM_WIDTH, single_fit
+from jaxscale._refit import MAX_STEPS, WARM, single_fit
 from jaxscale._runs import Runs
 from jaxscale._traced import is_traced
 
@@ -28,7 +28,7 @@ def optimum_near(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
     Differentiable by the objective and the rows, to any order, not by `theta`:
     ``d theta = -H^-1 d gradient``, with the gradient's change at a fixed theta.
     """
-    optimizer = levenberg_marquardt(first_width=WARM_WIDTH)
+    optimizer = levenberg_marquardt()
     unit = 1.0 if objective.log else jnp.exp(rows.log_loss_ref)
     equations = functools.partial(normal_equations, law, objective)
 
@@ -45,6 +45,7 @@ def optimum_near(law: Law, objective: Objective, theta: Any, rows: Rows) -> Any:
             normal_equations=lambda at, smoothing: equations(at, smoothing, rows),
             width=objective.width,
             width_unit=unit,
+            width_factor=WARM,
         )
         return at + move, state, steps + 1
 

@@ -28,7 +28,11 @@ class Stopping(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """Starts to work through: vectors (items, p), the set of each, the unit of its objective.
+    """Starts to work through: vectors (items, p), and for each item
+
+    - which: its set;
+    - unit: the unit of its objective;
+    - near: factor on the optimizer's first smoothing, below 1 for a start near the optimum.
 
     Only the first `count` items are real; the others keep the compiled shape the same.
     """
@@ -36,6 +40,7 @@ class Queue(NamedTuple):
     start: Any
     which: Any
     unit: Any
+    near: Any
     count: Any
 
 
@@ -106,8 +111,9 @@ def drain(
 
     def one_round(work: _Work) -> _Work:
         lanes, following = _refill(optimizer, work.lanes, work.next, queue)
-        mine, unit = select(problem, queue.which[lanes.item]), queue.unit[lanes.item]
-        lanes = _advance(optimizer, mine, unit, lanes, stopping)
+        mine = select(problem, queue.which[lanes.item])
+        scales = queue.unit[lanes.item], queue.near[lanes.item]
+        lanes = _advance(optimizer, mine, scales, lanes, stopping)
         return _Work(lanes, following, _file(work.ended, lanes, items))
 
     for size, smaller in zip(blocks, (*blocks[1:], 0), strict=True):
@@ -145,7 +151,7 @@ def drain_on_mesh(
         queue = queue._replace(count=queue.count[0])
         return drain(optimizer, blocks, problem, queue, stopping)
 
-    specs = (by_leaf, Queue(split, split, split, split), Stopping(whole, whole, whole))
+    specs = (by_leaf, Queue(split, split, split, split, split), Stopping(whole, whole, whole))
     over = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
     return over(problem, queue, stopping)
 
@@ -190,14 +196,14 @@ def _refill(optimizer: Any, lanes: _Lanes, following: Any, queue: Queue) -> tupl
 
 
 def _advance(
-    optimizer: Any, problem: Problem, unit: Any, lanes: _Lanes, stopping: Stopping
+    optimizer: Any, problem: Problem, scales: tuple[Any, Any], lanes: _Lanes, stopping: Stopping
 ) -> _Lanes:
     """A few steps for every lane, then a judgment on which are done."""
     axes = set_axes(problem)
 
     def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         advance = functools.partial(_step, optimizer)
-        return jax.vmap(advance, in_axes=(axes, 0, 0, 0))(problem, unit, *carry)
+        return jax.vmap(advance, in_axes=(axes, 0, 0, 0))(problem, scales, *carry)
 
     theta, memory = jax.lax.fori_loop(0, _STEPS_PER_ROUND, step, (lanes.theta, lanes.memory))
     steps = lanes.steps + _STEPS_PER_ROUND
@@ -217,8 +223,11 @@ def _advance(
     )
 
 
-def _step(optimizer: Any, problem: Problem, unit: Any, theta: Any, memory: Any) -> tuple[Any, Any]:
+def _step(
+    optimizer: Any, problem: Problem, scales: tuple[Any, Any], theta: Any, memory: Any
+) -> tuple[Any, Any]:
     law, objective, rows = problem.law, problem.objective, problem.rows
+    unit, near = scales
 
     def scaled(
         at: Any,
@@ -226,6 +235,7 @@ def _step(optimizer: Any, problem: Problem, unit: Any, theta: Any, memory: Any) 
         residual_fn: Any = 0,
         width: Any = 0,
         width_unit: Any = 0,
+        width_factor: Any = 0,
     ) -> Any:
         # Optax's line search insists that the function it calls accepts every extra argument.
         return problem_value(problem, at) / unit
@@ -244,6 +254,7 @@ def _step(optimizer: Any, problem: Problem, unit: Any, theta: Any, memory: Any) 
         residual_fn=lambda at: residuals(law, objective, at, rows),
         width=objective.width,
         width_unit=scale,
+        width_factor=near,
     )
     return optax.apply_updates(theta, updates), memory
 

@@ -56,13 +56,14 @@ def levenberg_marquardt(
     - ``normal_equations(params, smoothing)``, returning an `Evaluation`; or
     - ``residual_fn(params)``, for plain least squares, ``sum(residuals**2) / 2``.
 
-    and takes ``width``, the sharpness to anneal to (default 0, for none) and ``width_unit``.
+    and takes ``width``, the sharpness to anneal to (default 0, for none), ``width_unit``, and at
+    the first step of a start near the optimum ``width_factor``, by which `first_width` shrinks.
 
     Args:
         rtol: converged when the predicted decrease is below this share of the objective.
         damping: first damping, relative to the mean of the Hessian's diagonal.
         anneal: factor on the smoothing width after each accepted step.
-        first_width: smoothing width to begin with; a start near the optimum needs little.
+        first_width: smoothing width to begin with.
         max_step: longest step in any unconstrained coordinate.
 
     Source: Levenberg 1944; Marquardt 1963; the mixed weights and the annealing are our own.
@@ -94,6 +95,7 @@ def levenberg_marquardt(
         residual_fn: Callable[[Any], Any] | None = None,
         width: Any = 0.0,
         width_unit: Any = 1.0,
+        width_factor: Any = 1.0,
         **_: Any,
     ) -> tuple[Any, LevenbergMarquardtState]:
         del updates  # a by-product of the normal equations
@@ -109,11 +111,12 @@ def levenberg_marquardt(
         trial = params + clip * step
 
         sharp = width / width_unit
-        next_width = jnp.where(sharp > 0, jnp.maximum(state.width * anneal, sharp), 0.0)
+        now = jnp.where(first, width_factor * state.width, state.width)
+        next_width = jnp.where(sharp > 0, jnp.maximum(now * anneal, sharp), 0.0)
         seen = normal_equations(
-            trial, Smoothing(state.width * width_unit, next_width * width_unit, state.mix)
+            trial, Smoothing(now * width_unit, next_width * width_unit, state.mix)
         )
-        annealed = state.width <= sharp
+        annealed = now <= sharp
         # On the way, round-off must not keep a lane at a width that it is done with.
         limit = jnp.where(annealed, state.value, (1 + 32 * eps) * state.value)
         better = jnp.isfinite(seen.next_value) & (seen.value < limit)

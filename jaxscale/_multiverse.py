@@ -29,7 +29,7 @@ from jaxscale._problem import Problem
 from jaxscale._progress import progress
 from jaxscale._quantity import Derived, Parameter, Quantity, evaluate, resolve, resolve_all
 from jaxscale._reference import log_references, reference_rows
-from jaxscale._refit import MAX_STEPS, WARM_WIDTH
+from jaxscale._refit import MAX_STEPS, WARM
 from jaxscale._runs import Runs
 from jaxscale._spread import CHOICES, Multiverse
 from jaxscale._starts import sobol
@@ -146,7 +146,7 @@ class _Batch(NamedTuple):
         return np.asarray(evaluate(self.law, tuple(self.asked.values()), params))
 
     def solve(
-        self, weight: np.ndarray, starts: np.ndarray, width: float, tick: Callable[[int], None]
+        self, weight: np.ndarray, starts: np.ndarray, near: float, tick: Callable[[int], None]
     ) -> Outcomes:
         """Fit to weights (sets, runs) from starts (sets, restarts, p); sets in spec order."""
         dtype, times = self.rows.loss.dtype, len(weight) // len(self.specs)
@@ -155,8 +155,8 @@ class _Batch(NamedTuple):
             lambda *x: jnp.asarray(np.repeat(np.asarray(x, dtype), times)), *objectives
         )
         problem = Problem(self.law, stacked, self.weighted(weight))
-        optimizer = levenberg_marquardt(first_width=width)
-        return _driver.run(problem, starts.astype(dtype), optimizer, _STOPPING, tick)
+        starts = starts.astype(dtype)
+        return _driver.run(problem, starts, levenberg_marquardt(), _STOPPING, tick, near)
 
 
 def _batch(
@@ -297,7 +297,7 @@ def _intervals(
     for first in range(0, resamples, most):  # one pass, unless a specification is a chunk
         n = min(most, resamples - first)
         weight = np.concatenate([_resampled(s.weight, n, rng) for _, s in batch.specs])
-        out = batch.solve(weight, np.repeat(theta, n, axis=0)[:, None], WARM_WIDTH, tick)
+        out = batch.solve(weight, np.repeat(theta, n, axis=0)[:, None], WARM, tick)
         values = batch.values(out.theta[:, 0]).reshape(specs, n, len(batch.asked))
         parts.append((values, np.isfinite(out.value[:, 0]).reshape(specs, n)))
     values, kept = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))

@@ -16,7 +16,7 @@ from jaxscale import _driver
 from jaxscale._errors import DataError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit
-from jaxscale._lanes import Stopping
+from jaxscale._lanes import Outcomes, Stopping
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._problem import Penalty, Problem
@@ -24,8 +24,10 @@ from jaxscale._reference import reference_rows
 from jaxscale._runs import Runs
 
 MAX_STEPS = 300
-# Near the optimum a little smoothing is enough to step across the kinks of a sharp Huber loss.
-WARM_WIDTH = 0.02
+# Share of the first smoothing for a start near the optimum, where a little is enough to step across
+# the kinks of a sharp Huber loss.
+WARM = 0.02
+_STOPPING = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 
 
 class Refits(NamedTuple):
@@ -120,6 +122,52 @@ def refit_sets(
         cold: the starts are not near the optimum.
         tick: called with the number of finished starts.
     """
+    problem = _varied(fit, weight, loss, objective, penalty)
+    if starts is None:
+        starts = _from_optimum(fit, problem)[:, None]
+    return solve_sets(problem, starts, cold=cold, tick=tick)
+
+
+def refit_checked(
+    fit: Fit,
+    checked: np.ndarray,
+    points: np.ndarray,
+    *,
+    weight: Any = None,
+    loss: Any = None,
+    tick: Callable[[int], None] = lambda n: None,
+) -> tuple[Refits, Refits]:
+    """Fit variations of the data of a fit from its optimum, and some of them from elsewhere, too.
+
+    All at once, in one queue of one compiled program.
+
+    Args:
+        fit, weight, loss, tick: as for `refit_sets`.
+        checked: numbers of the sets with more starts.
+        points: those starts, unconstrained vectors far from the optimum, shape (restarts, p).
+
+    Returns:
+        Where all sets end from the optimum of the fit; where those checked end from the points.
+    """
+    problem = _varied(fit, weight, loss, None, None)
+    start = _from_optimum(fit, problem)
+    n, restarts = len(start), len(points)
+    which = np.concatenate([np.arange(n), np.repeat(checked, restarts)])
+    flat = np.concatenate([start, np.tile(points, (len(checked), 1))]).astype(start.dtype)
+    near = np.where(np.arange(len(which)) < n, WARM, 1.0).astype(start.dtype)
+    order = np.argsort(which, kind="stable")
+    ended = _driver.run_items(
+        problem, flat[order], which[order], near[order], levenberg_marquardt(), _STOPPING, tick
+    )
+    back = np.argsort(order)
+    first = Outcomes(*(x[back[:n]][:, None] for x in ended))
+    others = Outcomes(*(x[back[n:].reshape(-1, restarts)] for x in ended))
+    return _best(first), _best(others)
+
+
+def _varied(
+    fit: Fit, weight: Any, loss: Any, objective: Objective | None, penalty: Penalty | None
+) -> Problem:
     rows = fit_rows(fit)
     rows = Rows(
         rows.inputs,
@@ -127,11 +175,15 @@ def refit_sets(
         rows.weight if weight is None else jnp.asarray(weight, rows.loss.dtype),
         rows.log_loss_ref,
     )
-    problem = Problem(fit.law, objective or fit.objective, rows, penalty)
-    if starts is None:
-        sets = max(len(x) for x in (rows.weight, rows.loss) if x.ndim == 2)
-        starts = np.broadcast_to(np.asarray(fit.free), (sets, 1, len(fit.law.params)))
-    return solve_sets(problem, starts, cold=cold, tick=tick)
+    return Problem(fit.law, objective or fit.objective, rows, penalty)
+
+
+def _from_optimum(fit: Fit, problem: Problem) -> np.ndarray:
+    """The optimum of the fit for every set, shape (sets, p)."""
+    rows = problem.rows
+    sets = max(len(x) for x in (rows.weight, rows.loss) if x.ndim == 2)
+    free = np.asarray(fit.free, rows.loss.dtype)
+    return np.broadcast_to(free, (sets, len(free)))
 
 
 def solve_sets(
@@ -150,9 +202,11 @@ def solve_sets(
         tick: called with the number of finished starts.
     """
     starts = np.asarray(starts, problem.rows.loss.dtype)
-    optimizer = levenberg_marquardt(first_width=1.0 if cold else WARM_WIDTH)
-    stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
-    out = _driver.run(problem, starts, optimizer, stopping, tick)
+    near = 1.0 if cold else WARM
+    return _best(_driver.run(problem, starts, levenberg_marquardt(), _STOPPING, tick, near))
+
+
+def _best(out: Outcomes) -> Refits:
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     best = value.argmin(axis=1)
     each = np.arange(len(best))

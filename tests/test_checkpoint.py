@@ -223,9 +223,10 @@ def test_whole_blocks_serve_longer_and_shorter_bootstraps(fitted, key, path, mon
 
 def test_what_the_guard_found_is_counted_once(fitted, key, path, monkeypatch):
     monkeypatch.setattr(_bootstrap, "_MOST_RESAMPLES", 10)
-    monkeypatch.setattr(_bootstrap, "_guarded", lambda fit, data, found, *_: (found, 3))
-    js.bootstrap(fitted, n=20, key=key, checkpoint=path)
-    draws = js.bootstrap(fitted, n=30, key=key, checkpoint=path)
+    better = _bootstrap._better
+    monkeypatch.setattr(_bootstrap, "_better", lambda *refits: (better(*refits)[0], 3))
+    js.bootstrap(fitted, n=20, guard=1.0, key=key, checkpoint=path)
+    draws = js.bootstrap(fitted, n=30, guard=1.0, key=key, checkpoint=path)
     assert any("In 9 of 30 resamples a cold start" in note for note in draws.notes)
 
 

@@ -33,7 +33,8 @@ def resampled(rows, n):
 
 
 def drained(problem, starts, which, count, blocks=(16, 4)):
-    queue = Queue(starts, np.asarray(which), np.ones(len(starts)), np.asarray(count))
+    ones = np.ones(len(starts))
+    queue = Queue(starts, np.asarray(which), ones, ones, np.asarray(count))
     return drain(levenberg_marquardt(), blocks, problem, queue, LIMITS)
 
 
@@ -115,14 +116,15 @@ def layout_of(fit, rows, runs, sets, restarts):
     count = max(sets, 1)
     start = np.broadcast_to(np.asarray(fit.free), (count * restarts, 5))
     which = np.repeat(np.arange(count), restarts)
-    job = _driver._Job(problem, start, which, np.ones(count), levenberg_marquardt(), LIMITS)
+    near = np.ones(len(start))
+    job = _driver._Job(problem, start, which, np.ones(count), near, levenberg_marquardt(), LIMITS)
     return _driver._layout(job, 2, True)
 
 
 def test_long_tables_are_looked_at_often_and_kept_in_memory(simulated_fit, rows):
     usual = layout_of(simulated_fit, rows, 60, 0, 10_000)
     assert usual.queue == 4096
-    assert usual.blocks == (256, 32)
+    assert usual.blocks == (96,)
     long = layout_of(simulated_fit, rows, 1 << 17, 0, 10_000)
     assert long.queue == 2 * long.blocks[0] == 64
     assert sum(map(len, long.shares)) == 10_000
@@ -219,3 +221,15 @@ def test_optimizers_without_a_test_of_their_own_keep_their_best(simulated_fit, r
     np.testing.assert_allclose(ended.value[0], at_end, rtol=1e-9)
     begin = [problem_value(problem, jnp.asarray(theta)) for theta in starts[0]]
     assert np.median(ended.value[0] / begin) < 0.5
+
+
+def test_every_item_keeps_the_smoothing_of_its_own_start(simulated_fit, rows):
+    problem = problem_of(simulated_fit, resampled(rows, 3))
+    start = np.broadcast_to(np.asarray(simulated_fit.free), (6, 5))
+    which, near = np.repeat(np.arange(3), 2), np.tile([0.02, 1.0], 3)
+    mixed = _driver.run_items(problem, start, which, near, levenberg_marquardt(), LIMITS)
+    for i, factor in enumerate((0.02, 1.0)):
+        alone = _driver.run(problem, start[:3, None], levenberg_marquardt(), LIMITS, near=factor)
+        np.testing.assert_array_equal(mixed.steps[i::2], alone.steps[:, 0])
+        np.testing.assert_allclose(mixed.value[i::2], alone.value[:, 0], rtol=1e-12)
+    assert mixed.steps[::2].mean() < mixed.steps[1::2].mean()

@@ -12,7 +12,7 @@ import jaxscale as js
 from jaxscale._problem import Penalty
 from jaxscale._profile_search import pinned
 from jaxscale._quantity import at_free, resolve_all
-from jaxscale._refit import fit_rows, refit_sets
+from jaxscale._refit import fit_rows, refit_checked, refit_sets
 from jaxscale._starts import sobol
 
 
@@ -105,6 +105,24 @@ def test_a_penalized_optimum_is_a_constrained_one(simulated_fit, name):
         options={"ftol": 1e-14, "maxiter": 1000},
     )
     assert objective(theta) == pytest.approx(best.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("checked", [[], [0, 3, 4], list(range(5))])
+def test_checked_refits_are_those_made_one_kind_at_a_time(simulated_fit, checked):
+    checked = np.array(checked, int)
+    weight = np.random.default_rng(4).multinomial(60, np.full(60, 1 / 60), size=5).astype(float)
+    points = sobol(js.laws.chinchilla, fit_rows(simulated_fit), 3, jax.random.key(1))
+    ticks = []
+    first, others = refit_checked(simulated_fit, checked, points, weight=weight, tick=ticks.append)
+    assert sum(ticks) == 5 + 3 * len(checked)
+    warm = refit_sets(simulated_fit, weight=weight)
+    starts = np.broadcast_to(points, (5, *points.shape))
+    cold = refit_sets(simulated_fit, weight=weight, starts=starts, cold=True)
+    for mine, alone in ((first, warm), (others, type(cold)(*(x[checked] for x in cold)))):
+        assert mine.theta.shape == alone.theta.shape
+        np.testing.assert_allclose(mine.value, alone.value, rtol=1e-12)
+        np.testing.assert_allclose(mine.theta, alone.theta, rtol=1e-6)
+        np.testing.assert_array_equal(mine.converged, alone.converged)
 
 
 def test_a_stack_and_a_fit_without_runs_are_refused(simulated, simulated_fit):
