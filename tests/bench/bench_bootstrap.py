@@ -54,16 +54,16 @@ SEED = 1
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[int]]:
-    """Total steps of every call of the driver, which refits do not report."""
+    """Total steps of every job of the driver, which refits do not report."""
     totals: list[int] = []
-    run = _driver.run
+    ended = _driver._ended
 
-    def noted(*arguments: Any, **settings: Any) -> Any:
-        out = run(*arguments, **settings)
+    def noted(*arguments: Any) -> Any:
+        out = ended(*arguments)
         totals.append(int(np.sum(out.steps)))
         return out
 
-    with mock.patch.object(_driver, "run", noted):
+    with mock.patch.object(_driver, "_ended", noted):
         yield totals
 
 
