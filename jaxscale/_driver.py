@@ -19,6 +19,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxscale._evaluate import MANY_ROWS
 from jaxscale._lanes import Outcomes, Queue, Stopping, drain, drain_on_mesh, reports_convergence
 from jaxscale._mesh import current_mesh
 from jaxscale._problem import Problem, bucket, pad_rows, problem_value, set_axes, take_sets
@@ -33,8 +34,7 @@ _CPU_QUEUE = 4096
 _ACCELERATOR_QUEUE = 1 << 18
 # Rows of all the sets of one share that do not share them, and of all the lanes of one block.
 _MOST_CELLS = 1 << 21
-# From here on a pass over the rows is long: fewer lanes do, and a queue must be shorter.
-_MANY_ROWS = 1 << 13
+# A longer table asks for a shorter queue.
 _USUAL_ROWS = 1 << 10
 
 
@@ -147,9 +147,9 @@ def _layout(job: _Job, workers: int, cpu: bool) -> _Layout:
     rows = job.problem.rows.loss.shape[-1]
     own = bool(jax.tree.leaves(set_axes(job.problem)))
     # A lane without work costs as much as one with, which matters where passes are long.
-    least = blocks[-1] if rows < _MANY_ROWS else bucket(each, 2)
+    least = blocks[-1] if rows < MANY_ROWS else bucket(each, 2)
     blocks = tuple(b for b in blocks if b <= each) or (least,)
-    if rows >= _MANY_ROWS:
+    if rows >= MANY_ROWS:
         blocks = blocks[-1:]
     elif cpu:
         blocks = blocks[:1]

@@ -20,7 +20,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxscale._law import Law, from_free_vector
 from jaxscale._objective import Objective
 
-_ROW_BLOCK = 4
+# Rows in one step of a pass. Fewer lanes fit long tables, which leaves room for more rows at once.
+_ROW_BLOCK, _LONG_ROW_BLOCK = 4, 64
+MANY_ROWS = 1 << 13
 
 
 class Rows(eqx.Module):
@@ -147,10 +149,11 @@ def _lanes_pass(
     zero = jnp.zeros(lanes, theta.dtype)
     pairs = [(i, j) for i in range(p) for j in range(i + 1)] if order > 1 else []
     start = Evaluation(zero, zero, (zero,) * p if order else (), (zero,) * len(pairs))
+    size = _ROW_BLOCK if rows.loss.shape[0] < MANY_ROWS else _LONG_ROW_BLOCK
     parts = (
-        tuple(row_blocks(x, _ROW_BLOCK, repeat=True) for x in rows.inputs),
-        row_blocks(rows.loss, _ROW_BLOCK, repeat=True),
-        row_blocks(rows.weight, _ROW_BLOCK, repeat=False),
+        tuple(row_blocks(x, size, repeat=True) for x in rows.inputs),
+        row_blocks(rows.loss, size, repeat=True),
+        row_blocks(rows.weight, size, repeat=False),
     )
     total, _ = jax.lax.scan(block, start, parts)
     return Evaluation(

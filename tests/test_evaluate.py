@@ -29,7 +29,7 @@ def random_theta(lanes, seed=1):
     return jnp.asarray(0.5 * np.random.default_rng(seed).normal(size=(lanes, 5)))
 
 
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 53])
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 53, 8191, 8193])
 @pytest.mark.parametrize("objective", [js.LogHuber(0.05), js.Gaussian(), js.LogStudentT(4.0, 0.1)])
 def test_value_gradient_and_hessian(n, objective):
     rows, theta = make_rows(n), random_theta(1)[0]
