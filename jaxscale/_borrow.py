@@ -15,14 +15,13 @@ from jaxscale import _driver, _units
 from jaxscale._errors import DataError, LawError
 from jaxscale._evaluate import Rows
 from jaxscale._fit import Fit, fit as fit_law
-from jaxscale._lanes import Stopping
 from jaxscale._law import Law, from_free_vector
 from jaxscale._left_out import COLD_STARTS, predict_at, refit_parts
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._objective import Objective
 from jaxscale._problem import Problem
 from jaxscale._progress import progress
-from jaxscale._refit import MAX_STEPS, fit_rows, single_fit
+from jaxscale._refit import STOPPING, fit_rows, single_fit
 from jaxscale._runs import Runs
 from jaxscale._starts import sobol
 from jaxscale._trajectories import Trajectories, determined, trajectories
@@ -267,8 +266,7 @@ def _lent(
     points = sobol(held, _typical_rows(rows, values), 1 + COLD_STARTS, key)
     starts = np.broadcast_to(points, (len(sets), *points.shape)).astype(rows.loss.dtype)
     problem = Problem(held, fit.objective, given)
-    stopping = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
-    out = _driver.run(problem, starts, levenberg_marquardt(), stopping, tick)
+    out = _driver.run(problem, starts, levenberg_marquardt(), STOPPING, tick)
     value = np.where(np.isfinite(out.value), out.value, np.inf)
     theta = out.theta[np.arange(len(sets)), value.argmin(axis=1)]
     free = from_free_vector(held, jnp.asarray(theta))

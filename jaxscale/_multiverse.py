@@ -20,7 +20,7 @@ from jaxscale._errors import DataError, LawError
 from jaxscale._evaluate import Rows
 from jaxscale._finish import HIT
 from jaxscale._identify import refuse_unidentified
-from jaxscale._lanes import Outcomes, Stopping
+from jaxscale._lanes import Outcomes
 from jaxscale._law import Law, check_units, physical_params
 from jaxscale._levenberg_marquardt import levenberg_marquardt
 from jaxscale._mesh import use_mesh
@@ -29,13 +29,12 @@ from jaxscale._problem import Problem
 from jaxscale._progress import progress
 from jaxscale._quantity import Derived, Parameter, Quantity, evaluate, resolve, resolve_all
 from jaxscale._reference import log_references, reference_rows
-from jaxscale._refit import MAX_STEPS, WARM
+from jaxscale._refit import STOPPING, WARM
 from jaxscale._runs import Runs
 from jaxscale._spread import CHOICES, Multiverse
 from jaxscale._starts import sobol
 from jaxscale.laws import chinchilla
 
-_STOPPING = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 _COLD_WIDTH = 1.0  # to which a sharp loss is smoothed first, far from an optimum
 # Weights of so many resamples and runs are held at once: it bounds the memory.
 _MOST_CELLS = 20_000_000
@@ -156,7 +155,7 @@ class _Batch(NamedTuple):
         )
         problem = Problem(self.law, stacked, self.weighted(weight))
         starts = starts.astype(dtype)
-        return _driver.run(problem, starts, levenberg_marquardt(), _STOPPING, tick, near)
+        return _driver.run(problem, starts, levenberg_marquardt(), STOPPING, tick, near)
 
 
 def _batch(

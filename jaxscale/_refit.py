@@ -24,10 +24,10 @@ from jaxscale._reference import reference_rows
 from jaxscale._runs import Runs
 
 MAX_STEPS = 300
+STOPPING = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 # Share of the first smoothing for a start near the optimum, where a little is enough to step across
 # the kinks of a sharp Huber loss.
 WARM = 0.02
-_STOPPING = Stopping(MAX_STEPS, np.iinfo(np.int32).max, 0.0)
 
 
 class Refits(NamedTuple):
@@ -157,7 +157,7 @@ def refit_checked(
     near = np.where(np.arange(len(which)) < n, WARM, 1.0).astype(start.dtype)
     order = np.argsort(which, kind="stable")
     ended = _driver.run_items(
-        problem, flat[order], which[order], near[order], levenberg_marquardt(), _STOPPING, tick
+        problem, flat[order], which[order], near[order], levenberg_marquardt(), STOPPING, tick
     )
     back = np.argsort(order)
     first = Outcomes(*(x[back[:n]][:, None] for x in ended))
@@ -203,7 +203,7 @@ def solve_sets(
     """
     starts = np.asarray(starts, problem.rows.loss.dtype)
     near = 1.0 if cold else WARM
-    return _best(_driver.run(problem, starts, levenberg_marquardt(), _STOPPING, tick, near))
+    return _best(_driver.run(problem, starts, levenberg_marquardt(), STOPPING, tick, near))
 
 
 def _best(out: Outcomes) -> Refits:
